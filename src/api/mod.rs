@@ -1,0 +1,31 @@
+//! The custom resources that users write: types, validation rules and the words of their conditions.
+//!
+//! Group, versions, field names and labels are Slime's, so that manifests in users' repositories apply unchanged.
+
+mod service_fence;
+
+pub use service_fence::{
+    Dependency, DependencySource, DomainStatus, RecyclingStrategy, ServiceFence, ServiceFenceSpec,
+    ServiceFenceStatus, Stable, WorkloadSelector,
+};
+
+/// The condition type of a `ServiceFence` that sums up whether what its spec asks for is in force.
+pub const READY: &str = "Ready";
+
+/// The reasons of the [`READY`] condition. Each is part of the API: alerts and scripts match on them.
+pub mod reasons {
+    /// Ready: the workload's `Sidecar` lists what it uses; everything else goes through the global proxy.
+    pub const FENCED: &str = "Fenced";
+    /// Ready: `enable` is false, and the workload has its full configuration.
+    pub const OPEN: &str = "Open";
+    /// Not ready yet: the `Sidecar` is about to be written.
+    pub const FENCING: &str = "Fencing";
+    /// Not ready yet: the full configuration is being given back before the `Sidecar` goes.
+    pub const OPENING: &str = "Opening";
+    /// Not ready: the fence names no labels, and there is no Service of its name to take a selector from.
+    pub const SERVICE_NOT_FOUND: &str = "ServiceNotFound";
+    /// Not ready: the Service of the fence's name has no selector, so no workload can be told.
+    pub const SERVICE_WITHOUT_SELECTOR: &str = "ServiceWithoutSelector";
+    /// Not ready: a `Sidecar` of the fence's name exists that the fence does not own; it is left alone.
+    pub const SIDECAR_CONFLICT: &str = "SidecarConflict";
+}

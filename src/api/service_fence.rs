@@ -1,0 +1,157 @@
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a workload may know of the mesh: whom to fence, and which hosts it always needs.
+///
+/// Everything else is learned from the calls the workload makes. Group, version and field names are Slime's
+/// (`microservice.slime.io/v1alpha1`).
+// Each printer column has a type.
+#[allow(clippy::duplicated_attributes)]
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "microservice.slime.io",
+    version = "v1alpha1",
+    kind = "ServiceFence",
+    plural = "servicefences",
+    shortname = "svf",
+    namespaced,
+    status = "ServiceFenceStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    printcolumn(name = "Enabled", type_ = "boolean", json_path = ".spec.enable"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Hosts", type_ = "integer", json_path = ".status.hosts"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceFenceSpec {
+    /// Whether the workload is fenced: `true` writes its Sidecar, `false` gives the full configuration back.
+    #[serde(default)]
+    pub enable: bool,
+
+    /// Hosts that the workload always needs, whether it has called them or not. A key is a full host name
+    /// (`reviews.shop.svc.cluster.local`, `www.example.com`) or a whole namespace (`shop/*`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[x_kube(
+        validation = Rule::new(r"self.all(h, h.matches('^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[*]|([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)$'))")
+            .message("each key of host must be a full host name in lower case (reviews.shop.svc.cluster.local, www.example.com) or a whole namespace (shop/*); no port, no short name, no other wildcard")
+    )]
+    #[schemars(extend("maxProperties" = 512))]
+    pub host: BTreeMap<String, RecyclingStrategy>,
+
+    /// Which pods the fence is for. Without it: the pods of the Service that has the fence's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_selector: Option<WorkloadSelector>,
+}
+
+/// When a host that was written into the spec leaves the fence again.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RecyclingStrategy {
+    /// Never. The same as an empty strategy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<Stable>,
+}
+
+/// The strategy that keeps a host for ever.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+pub struct Stable {}
+
+/// The pods that a fence is for. `labels` win over `fromService`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadSelector {
+    /// Labels that a pod of the fence's namespace must all have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[x_kube(
+        validation = Rule::new("self.all(k, self[k].matches('^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$'))")
+            .message("each value of workloadSelector.labels must be a label value: at most 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends")
+    )]
+    // The limits keep the rule within the API server's budget for validation.
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = { "type": "string", "maxLength": 63 }))]
+    pub labels: BTreeMap<String, String>,
+
+    /// Take the selector of the Service that has the fence's name and namespace.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_service: bool,
+}
+
+/// What is known of the workload, and what was made of it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceFenceStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// `Ready` tells whether what the spec asks for is in force, and why not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+
+    /// How many hosts the workload is known to use.
+    #[serde(default)]
+    pub hosts: u32,
+
+    /// The hosts that the workload is known to use, each with who said so. This is the durable form of what
+    /// was learned: it is written before the Sidecar is, and read back after a restart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub domains: BTreeMap<String, Dependency>,
+}
+
+/// One host that a workload uses.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Dependency {
+    /// The host as the Sidecar imports it, once for each namespace that defines it (`namespace/host`). Empty
+    /// for a host of the spec that no Service or ServiceEntry defines (yet).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+
+    /// Whether the host is in force.
+    #[serde(default)]
+    pub status: DomainStatus,
+
+    /// Who said that the workload uses it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<DependencySource>,
+
+    /// When a call to it was seen first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_seen: Option<Time>,
+
+    /// When a call to it was seen last, at most an hour behind: a repeated call is no reason for a write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Time>,
+}
+
+/// Whether a host of a fence is in force (Slime's words).
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DomainStatus {
+    /// The Sidecar lists it.
+    #[default]
+    #[serde(rename = "ACTIVE")]
+    Active,
+}
+
+/// Who said that a workload uses a host.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DependencySource {
+    /// The fence's own spec.
+    Spec,
+    /// An access log of the global proxy.
+    AccessLog,
+}

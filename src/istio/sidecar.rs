@@ -1,0 +1,124 @@
+use std::collections::BTreeMap;
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The part of Istio's `Sidecar` that Palisade writes and reads back.
+#[derive(CustomResource, Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "networking.istio.io",
+    version = "v1",
+    kind = "Sidecar",
+    plural = "sidecars",
+    namespaced,
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SidecarSpec {
+    /// The pods that get this configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_selector: Option<WorkloadSelector>,
+
+    /// What these pods may call. A missing list means everything (`*/*`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<EgressListener>,
+
+    /// Where calls to hosts that are not listed go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
+}
+
+/// Pods by their labels.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+pub struct WorkloadSelector {
+    /// Labels that a pod must all have.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Hosts that one listener of the proxy knows.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressListener {
+    /// The listener's own port; none for the captured traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<Port>,
+
+    /// The listener's own address.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub bind: String,
+
+    /// `NONE` for a listener to which no traffic is redirected.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub capture_mode: String,
+
+    /// `namespace/host`, sorted.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+}
+
+/// A listener's port. Number 0 goes with a Unix domain socket.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+pub struct Port {
+    /// Its number.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub number: u32,
+    /// What is spoken on it.
+    #[serde(default)]
+    pub protocol: String,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+}
+
+// The signature is serde's.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// What becomes of calls to hosts that are not listed.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct OutboundTrafficPolicy {
+    /// Whether such calls are let out at all.
+    #[serde(default)]
+    pub mode: Mode,
+
+    /// The service that takes them instead of their destination. In Istio's CRD, hidden in its docs; istiod
+    /// honours it for the TCP catch-all chain and for the `allow_any` route of HTTP listeners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress_proxy: Option<EgressProxy>,
+}
+
+/// Istio's two answers to an unknown destination.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Refuse it.
+    #[serde(rename = "REGISTRY_ONLY")]
+    RegistryOnly,
+    /// Let it pass, or hand it to the egress proxy.
+    #[default]
+    #[serde(rename = "ALLOW_ANY")]
+    AllowAny,
+}
+
+/// A service that takes unknown traffic.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+pub struct EgressProxy {
+    /// Its host name.
+    #[serde(default)]
+    pub host: String,
+    /// Its port.
+    #[serde(default)]
+    pub port: PortSelector,
+}
+
+/// A port of a service.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+pub struct PortSelector {
+    /// Its number.
+    #[serde(default)]
+    pub number: u32,
+}
