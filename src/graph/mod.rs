@@ -1,0 +1,229 @@
+//! What is known of the mesh: its hosts, its workloads, and which workload uses which host. PURE: no I/O, no
+//! clock; every fact comes in as a [`Change`].
+//!
+//! [`Graph`] is made of persistent maps, so that a copy costs nothing: one task owns and changes it, everybody
+//! else reads a published copy. A change touches only what it names: a pod costs the fences of its namespace,
+//! a service the fences that asked for it.
+
+mod fences;
+mod key;
+mod registry;
+mod selector;
+#[cfg(test)]
+mod tests;
+mod workloads;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+pub use fences::{Fence, FenceFacts, Known, Observation};
+pub use key::ObjectKey;
+pub use registry::{EgressHost, Registry, Service, ServiceEntry};
+pub use selector::{Labels, PodSelection};
+pub use workloads::{Pod, Workloads};
+
+use fences::Fences;
+use registry::RegistryChange;
+
+/// How far behind `lastSeen` may be: repeated calls within this time are no news.
+pub const LAST_SEEN_PRECISION: SignedDuration = SignedDuration::from_hours(1);
+
+/// One fact about the mesh that changed.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A Service was added or changed.
+    Service(Service),
+    /// A Service is gone.
+    ServiceGone(ObjectKey),
+    /// A `ServiceEntry` was added or changed.
+    ServiceEntry(ServiceEntry),
+    /// A `ServiceEntry` is gone.
+    ServiceEntryGone(ObjectKey),
+    /// A Pod was added or changed.
+    Pod(Pod),
+    /// A Pod is gone, or will never call again.
+    PodGone(ObjectKey),
+    /// A fence was added or changed.
+    Fence(Fence),
+    /// A fence is gone.
+    FenceGone(ObjectKey),
+    /// A call was seen.
+    Call(Observation),
+}
+
+/// What a call would add to the graph. The order is that of precedence, for a caller in several fences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Judgement {
+    /// A host that the caller's fence does not know yet.
+    New,
+    /// A known host whose last call was noted long ago.
+    Stale,
+    /// Nothing.
+    Known,
+    /// No pod has the caller's address.
+    UnknownCaller,
+    /// The caller's pod is in no fence.
+    Unfenced,
+    /// No Service or `ServiceEntry` defines the host.
+    UnknownHost,
+}
+
+/// The whole of what is known. Cloning it is cheap.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    registry: Registry,
+    workloads: Workloads,
+    fences: Fences,
+}
+
+impl Graph {
+    /// An empty graph of a mesh whose cluster domain is `domain` (`cluster.local`).
+    #[must_use]
+    pub fn new(domain: &str) -> Self {
+        Self { registry: Registry::new(domain), ..Self::default() }
+    }
+
+    /// The hosts that istiod knows.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The pods that may call others.
+    #[must_use]
+    pub fn workloads(&self) -> &Workloads {
+        &self.workloads
+    }
+
+    /// A fence and what was learned for it.
+    #[must_use]
+    pub fn fence(&self, key: &ObjectKey) -> Option<&FenceFacts> {
+        self.fences.get(key)
+    }
+
+    /// Every fence, to find those that are gone after a fresh listing.
+    pub fn fence_keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.fences.keys()
+    }
+
+    /// Tells what a call of the pod at `caller` to `host` would add. Reads only: this is what every log entry
+    /// goes through, and nearly all of them say nothing new.
+    #[must_use]
+    pub fn judge(&self, caller: IpAddr, host: &str, now: Timestamp) -> Judgement {
+        let Some(fences) = self.workloads.fences_of(caller) else { return Judgement::UnknownCaller };
+        let verdicts =
+            fences.iter().filter_map(|key| self.fences.get(key)).map(|facts| match facts.known.get(host) {
+                Some(known) if known.is_stale(now) => Judgement::Stale,
+                Some(_) => Judgement::Known,
+                None if self.registry.contains(host) => Judgement::New,
+                None => Judgement::UnknownHost,
+            });
+        verdicts.min().unwrap_or(Judgement::Unfenced)
+    }
+
+    /// Takes one change in, and names the fences for which it makes a difference.
+    pub fn apply(&mut self, change: Change) -> BTreeSet<ObjectKey> {
+        match change {
+            Change::Service(service) => {
+                let (key, changed) = (service.key.clone(), self.registry.apply_service(service));
+                self.follow_service(&key, &changed)
+            }
+            Change::ServiceGone(key) => {
+                let changed = self.registry.remove_service(&key);
+                self.follow_service(&key, &changed)
+            }
+            Change::ServiceEntry(entry) => {
+                let changed = self.registry.apply_entry(entry);
+                self.wanting(&changed.hosts)
+            }
+            Change::ServiceEntryGone(key) => {
+                let changed = self.registry.remove_entry(&key);
+                self.wanting(&changed.hosts)
+            }
+            Change::Pod(pod) => {
+                let fences = self.fences.of_pod(&pod.key.namespace, &pod.labels);
+                self.workloads.apply(pod, &fences);
+                BTreeSet::new()
+            }
+            Change::PodGone(key) => {
+                self.workloads.remove(&key);
+                BTreeSet::new()
+            }
+            Change::Fence(fence) => self.apply_fence(fence),
+            Change::FenceGone(key) => {
+                self.fences.remove(&key);
+                self.reassign(&key.namespace);
+                BTreeSet::new()
+            }
+            Change::Call(call) => self.learn(&call),
+        }
+    }
+
+    fn apply_fence(&mut self, fence: Fence) -> BTreeSet<ObjectKey> {
+        let key = fence.key.clone();
+        let labels = self.labels_of(&key, &fence.selection);
+        let before = self.fences.get(&key).and_then(|facts| facts.labels.clone());
+        self.fences.apply(fence, labels.clone());
+        if labels != before {
+            self.reassign(&key.namespace);
+        }
+        BTreeSet::from([key])
+    }
+
+    fn labels_of(&self, key: &ObjectKey, selection: &PodSelection) -> Option<Labels> {
+        match selection {
+            PodSelection::Labels(labels) => Some(labels.clone()),
+            PodSelection::Service => self.registry.service(key).map(|service| service.selector.clone()),
+        }
+    }
+
+    /// What a change of the Service `key` means: for those who want its host or namespace, for its namespace
+    /// if it is headless, and for the fence of its name.
+    fn follow_service(&mut self, key: &ObjectKey, changed: &RegistryChange) -> BTreeSet<ObjectKey> {
+        let mut affected = self.wanting(&changed.hosts);
+        if !changed.hosts.is_empty() {
+            affected.extend(self.fences.wanting(&format!("{}/*", key.namespace)).cloned());
+        }
+        if changed.headless {
+            affected.extend(self.fences.in_namespace(&key.namespace).cloned());
+        }
+        if changed.selector && self.follow_selector(key) {
+            affected.insert(key.clone());
+        }
+        affected
+    }
+
+    /// Takes the selector of the Service `key` over into the fence of its name.
+    fn follow_selector(&mut self, key: &ObjectKey) -> bool {
+        let labels = self.labels_of(key, &PodSelection::Service);
+        let Some(facts) = self.fences.get_mut(key) else { return false };
+        if facts.selection != PodSelection::Service {
+            return false;
+        }
+        facts.labels = labels;
+        self.reassign(&key.namespace);
+        true
+    }
+
+    /// Finds anew which fences the pods of a namespace are in.
+    fn reassign(&mut self, namespace: &str) {
+        let pods: Vec<_> = self.workloads.in_namespace(namespace).cloned().collect();
+        for pod in pods {
+            let fences = self.fences.of_pod(namespace, &pod.labels);
+            self.workloads.assign(&pod, &fences);
+        }
+    }
+
+    fn wanting(&self, hosts: &[Arc<str>]) -> BTreeSet<ObjectKey> {
+        hosts.iter().flat_map(|host| self.fences.wanting(host)).cloned().collect()
+    }
+
+    fn learn(&mut self, call: &Observation) -> BTreeSet<ObjectKey> {
+        let Some(fences) = self.workloads.fences_of(call.caller).cloned() else { return BTreeSet::new() };
+        let namespaces = self.registry.namespaces(&call.host);
+        fences.iter().filter(|key| self.fences.learn(key, call, &namespaces)).cloned().collect()
+    }
+}

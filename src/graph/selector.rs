@@ -1,0 +1,42 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The labels of a pod, or those that a selector asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Labels(Arc<BTreeMap<String, String>>);
+
+impl Labels {
+    /// Whether an object with these labels has every label of `selector`. An empty selector selects nothing:
+    /// in Kubernetes a Service without a selector has no pods.
+    #[must_use]
+    pub fn satisfy(&self, selector: &Labels) -> bool {
+        !selector.0.is_empty() && selector.0.iter().all(|(key, value)| self.0.get(key) == Some(value))
+    }
+
+    /// The labels themselves.
+    #[must_use]
+    pub fn as_map(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<BTreeMap<String, String>> for Labels {
+    fn from(map: BTreeMap<String, String>) -> Self {
+        Self(Arc::new(map))
+    }
+}
+
+/// How a fence says which pods it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodSelection {
+    /// The pods of its namespace with these labels.
+    Labels(Labels),
+    /// The pods of the Service of its name.
+    Service,
+}
