@@ -1,0 +1,100 @@
+use jiff::{SignedDuration, Timestamp};
+
+use super::Scope;
+
+/// What a workload's proxies are told, and since when: the state of a `Sidecar`.
+///
+/// istiod sends clusters before listeners and routes, so a change that drops both at once, or brings both at
+/// once, breaks calls in between. Hence two sets: `route` is what calls are routed to; `keep` has clusters but
+/// no route, by an egress listener that nobody connects to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Egress {
+    /// Hosts that are routed to directly.
+    pub route: Scope,
+    /// Hosts that have clusters only: about to be routed to, or no longer.
+    pub keep: Scope,
+    /// When `keep` last got hosts that had no cluster before.
+    pub clusters_added: Option<Timestamp>,
+    /// When `route` last lost hosts.
+    pub routes_removed: Option<Timestamp>,
+}
+
+/// How long proxies are given before the next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timings {
+    /// From a new cluster to its route: istiod's debounce (100 ms), the push, and the warming in Envoy.
+    pub settle: SignedDuration,
+    /// The same for all clusters of the mesh at once, when a workload gets its full configuration back.
+    pub open_settle: SignedDuration,
+    /// From the last route to the end of its cluster: Envoy's drain time (45 s by default in Istio) and a margin.
+    pub drain: SignedDuration,
+}
+
+/// One step on the way to a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    /// What to tell the proxies now.
+    pub(super) egress: Egress,
+    /// When the step after it is due, if nothing else happens.
+    pub(super) wake: Option<Timestamp>,
+}
+
+impl Egress {
+    /// A workload without a `Sidecar`: everything is routed.
+    #[must_use]
+    pub fn open() -> Self {
+        Self { route: Scope::Everything, keep: Scope::nothing(), clusters_added: None, routes_removed: None }
+    }
+
+    /// Whatever has a cluster.
+    #[must_use]
+    pub fn clusters(&self) -> Scope {
+        self.route.union(&self.keep)
+    }
+
+    /// The next step towards `target`.
+    ///
+    /// The one rule: `route` never grows into what had no cluster a settle time ago, and no cluster goes in
+    /// the step in which `route` changes, nor before its last route has drained.
+    pub(super) fn advance(&self, target: &Scope, now: Timestamp, timings: &Timings) -> Step {
+        let settled_at = self.settled_at(timings).filter(|at| *at > now);
+        let warm = target.intersection(&self.keep);
+        let waiting = settled_at.filter(|_| !warm.is_within(&self.route));
+        let grown = if waiting.is_some() { Scope::nothing() } else { warm };
+        let route = target.intersection(&self.route).union(&grown);
+        // While some hosts settle, further ones wait: that makes a burst few writes.
+        let cold = if waiting.is_some() { Scope::nothing() } else { target.beyond(&self.clusters()) };
+
+        let mut next = self.clone();
+        if route != self.route {
+            next.keep = self.clusters().beyond(&route);
+            next.routes_removed = if self.route.is_within(&route) { self.routes_removed } else { Some(now) };
+            next.route = route;
+        } else if cold.is_nothing() && self.drained_at(timings).is_none_or(|at| at <= now) {
+            next.keep = target.intersection(&self.keep).beyond(&self.route);
+        }
+        if !cold.is_nothing() {
+            next.keep = next.keep.union(&cold);
+            next.clusters_added = Some(now);
+        }
+        Step { wake: next.wake(target, timings), egress: next }
+    }
+
+    /// When the step after this state is due.
+    fn wake(&self, target: &Scope, timings: &Timings) -> Option<Timestamp> {
+        let warming = !target.intersection(&self.keep).is_within(&self.route);
+        let draining = !self.keep.is_within(target);
+        let settled = self.settled_at(timings).filter(|_| warming);
+        let drained = self.drained_at(timings).filter(|_| draining);
+        settled.into_iter().chain(drained).min()
+    }
+
+    fn settled_at(&self, timings: &Timings) -> Option<Timestamp> {
+        let time = if self.keep == Scope::Everything { timings.open_settle } else { timings.settle };
+        self.clusters_added.and_then(|at| at.checked_add(time).ok())
+    }
+
+    fn drained_at(&self, timings: &Timings) -> Option<Timestamp> {
+        self.routes_removed.and_then(|at| at.checked_add(timings.drain).ok())
+    }
+}

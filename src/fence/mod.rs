@@ -1,0 +1,16 @@
+//! What a fence makes of what is known: its `Sidecar`, its status, and when to look again. PURE: the same
+//! input gives the same bytes.
+
+mod egress;
+#[cfg(test)]
+mod egress_tests;
+mod plan;
+mod scope;
+mod sidecar;
+mod status;
+
+pub use egress::{Egress, Timings};
+pub use plan::{Input, Plan, Settings, SidecarAction, plan};
+pub use scope::Scope;
+pub use sidecar::{CLUSTERS_ADDED, GlobalProxy, KEEP_BIND, MANAGED_BY, MANAGER, ROUTES_REMOVED, is_owned_by};
+pub use status::{Transition, known};

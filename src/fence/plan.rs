@@ -1,0 +1,198 @@
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use kube::Resource;
+
+use super::sidecar::{build, is_up_to_date};
+use super::status::{self, Verdict};
+use super::{Egress, GlobalProxy, Scope, Timings, Transition, is_owned_by};
+use crate::api::{Dependency, ServiceFence, ServiceFenceStatus, reasons};
+use crate::graph::{FenceFacts, Graph, Labels, ObjectKey};
+use crate::istio::Sidecar;
+
+/// What holds for all fences.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where calls to unknown hosts go.
+    pub global_proxy: GlobalProxy,
+    /// How long proxies are given between steps.
+    pub timings: Timings,
+}
+
+/// All that a decision rests on.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// The fence.
+    pub fence: &'a ServiceFence,
+    /// The `Sidecar` of the fence's name, as it stands.
+    pub sidecar: Option<&'a Sidecar>,
+    /// What is known of the mesh.
+    pub graph: &'a Graph,
+    /// What holds for all fences.
+    pub settings: &'a Settings,
+    /// Whether all fences are asked to open, before an uninstall or in an emergency.
+    pub open_all: bool,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Whether the fence must not go before its `Sidecar` has: our finalizer is on it.
+    pub hold: bool,
+    /// What to do with the `Sidecar`.
+    pub sidecar: SidecarAction,
+    /// The fence's status.
+    pub status: ServiceFenceStatus,
+    /// What changed for somebody who watches.
+    pub transition: Option<Transition>,
+    /// When to look again, if nothing happens before.
+    pub wake: Option<Timestamp>,
+}
+
+/// What to do with a fence's `Sidecar`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SidecarAction {
+    /// Nothing.
+    Leave,
+    /// Apply this one.
+    Apply(Box<Sidecar>),
+    /// Delete the one there is.
+    Delete,
+}
+
+/// Decides what to do for a fence.
+#[must_use]
+pub fn plan(input: &Input<'_>) -> Plan {
+    let facts = input.graph.fence(&key(input.fence));
+    let domains = facts.map(|facts| status::domains(facts, input.graph.registry())).unwrap_or_default();
+    match obstacle(input, facts) {
+        Some(verdict) => input.conclude(SidecarAction::Leave, domains, &verdict, None),
+        None => input.advance(facts, domains),
+    }
+}
+
+/// What keeps a fence from being enforced.
+fn obstacle(input: &Input<'_>, facts: Option<&FenceFacts>) -> Option<Verdict> {
+    let name = key(input.fence);
+    if input.sidecar.is_some_and(|sidecar| !is_owned_by(sidecar, input.fence)) {
+        let message = format!(
+            "a Sidecar {name} exists that this fence did not write: delete or rename it to have the workload fenced"
+        );
+        return Some(Verdict::new(reasons::SIDECAR_CONFLICT, message)).filter(|_| !input.closing());
+    }
+    match facts.and_then(|facts| facts.labels.as_ref()) {
+        _ if input.closing() => None,
+        None => {
+            let message =
+                format!("there is no Service {name}: create it, or set spec.workloadSelector.labels");
+            Some(Verdict::new(reasons::SERVICE_NOT_FOUND, message))
+        }
+        Some(labels) if labels.is_empty() => {
+            let message = format!("the Service {name} has no selector: set spec.workloadSelector.labels");
+            Some(Verdict::new(reasons::SERVICE_WITHOUT_SELECTOR, message))
+        }
+        Some(_) => None,
+    }
+}
+
+impl Input<'_> {
+    /// Whether the workload is to get its full configuration back.
+    fn closing(&self) -> bool {
+        self.open_all || !self.fence.spec.enable || self.fence.meta().deletion_timestamp.is_some()
+    }
+
+    /// Our own `Sidecar`; another one of the same name is left alone.
+    fn owned(&self) -> Option<&Sidecar> {
+        self.sidecar.filter(|sidecar| is_owned_by(sidecar, self.fence))
+    }
+
+    fn advance(&self, facts: Option<&FenceFacts>, domains: BTreeMap<String, Dependency>) -> Plan {
+        let labels = self.labels(facts);
+        let target = self.target(&domains);
+        let step = self.current(&labels).advance(&target, self.now, &self.settings.timings);
+        let verdict = self.verdict();
+        let action = match self.owned() {
+            None if step.egress.route == Scope::Everything => SidecarAction::Leave,
+            Some(_) if step.egress.route == Scope::Everything => SidecarAction::Delete,
+            current => {
+                let desired = build(self.fence, &labels, &step.egress, &self.settings.global_proxy);
+                match current {
+                    Some(current) if is_up_to_date(current, &desired) => SidecarAction::Leave,
+                    _ => SidecarAction::Apply(Box::new(desired)),
+                }
+            }
+        };
+        self.conclude(action, domains, &verdict, step.wake)
+    }
+
+    /// The labels to select by; a fence that opens keeps those that its `Sidecar` has.
+    fn labels(&self, facts: Option<&FenceFacts>) -> Labels {
+        let selector = self.owned().and_then(|sidecar| sidecar.spec.workload_selector.as_ref());
+        let current = selector.map(|selector| Labels::from(selector.labels.clone()));
+        let wanted = facts.and_then(|facts| facts.labels.clone());
+        if self.closing() { current.or(wanted) } else { wanted }.unwrap_or_default()
+    }
+
+    /// The state of the proxies. Pods that a changed selector takes in have their full configuration yet.
+    fn current(&self, labels: &Labels) -> Egress {
+        let selects = |sidecar: &&Sidecar| {
+            sidecar
+                .spec
+                .workload_selector
+                .as_ref()
+                .is_some_and(|selector| selector.labels == *labels.as_map())
+        };
+        self.owned().filter(selects).map_or_else(Egress::open, Egress::of)
+    }
+
+    fn target(&self, domains: &BTreeMap<String, Dependency>) -> Scope {
+        if self.closing() {
+            return Scope::Everything;
+        }
+        // A short name of a headless service has no address by which the global proxy could tell it apart, and
+        // it always means the caller's own namespace.
+        let headless =
+            self.graph.registry().headless_in(&key(self.fence).namespace).map(|host| host.to_string());
+        let used = domains.values().flat_map(|domain| domain.hosts.iter().cloned());
+        used.chain(headless).chain([self.settings.global_proxy.host.to_string()]).collect()
+    }
+
+    /// How the fence stands, by the `Sidecar` that is there, not by the one about to be written.
+    fn verdict(&self) -> Verdict {
+        match (self.closing(), self.owned()) {
+            (true, None) => Verdict::new(reasons::OPEN, "the workload has its full configuration"),
+            (true, Some(_)) => Verdict::new(reasons::OPENING, "the full configuration is being given back"),
+            (false, None) => Verdict::new(reasons::FENCING, "the Sidecar is being written"),
+            (false, Some(_)) => Verdict::new(
+                reasons::FENCED,
+                "the workload gets what it uses; calls to anything else go through the global proxy",
+            ),
+        }
+    }
+
+    fn conclude(
+        &self,
+        sidecar: SidecarAction,
+        domains: BTreeMap<String, Dependency>,
+        verdict: &Verdict,
+        wake: Option<Timestamp>,
+    ) -> Plan {
+        let stays = self.owned().is_some() && sidecar != SidecarAction::Delete;
+        Plan {
+            hold: stays || matches!(sidecar, SidecarAction::Apply(_)),
+            sidecar,
+            status: status::build(self.fence, domains, verdict, self.now),
+            transition: status::transition(self.fence, verdict),
+            wake,
+        }
+    }
+}
+
+fn key(fence: &ServiceFence) -> ObjectKey {
+    ObjectKey::new(
+        fence.meta().namespace.as_deref().unwrap_or_default(),
+        fence.meta().name.as_deref().unwrap_or_default(),
+    )
+}

@@ -1,0 +1,107 @@
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt};
+
+use super::{Egress, Scope};
+use crate::api::ServiceFence;
+use crate::graph::{EgressHost, Labels};
+use crate::istio::{
+    EgressListener, EgressProxy, Mode, OutboundTrafficPolicy, Port, PortSelector, Sidecar, SidecarSpec,
+    WorkloadSelector,
+};
+
+/// The label that marks what Palisade wrote.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The value of [`MANAGED_BY`], and the name of our field manager.
+pub const MANAGER: &str = "palisade";
+/// The annotation that says when the `Sidecar` last got hosts that had no cluster before (RFC 3339).
+pub const CLUSTERS_ADDED: &str = "palisade.io/clusters-added";
+/// The annotation that says when the `Sidecar` last stopped routing to a host (RFC 3339).
+pub const ROUTES_REMOVED: &str = "palisade.io/routes-removed";
+/// The address of the egress listener to which nobody connects. An abstract socket leaves no file behind.
+pub const KEEP_BIND: &str = "unix://@palisade-keep";
+
+/// Where calls to unknown hosts go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GlobalProxy {
+    /// Its host and namespace.
+    pub host: EgressHost,
+    /// Its port.
+    pub port: u16,
+}
+
+/// Whether the fence is the controller of this object.
+#[must_use]
+pub fn is_owned_by(sidecar: &Sidecar, fence: &ServiceFence) -> bool {
+    let owners = sidecar.owner_references();
+    owners.iter().any(|owner| owner.controller == Some(true) && Some(&owner.uid) == fence.meta().uid.as_ref())
+}
+
+impl Egress {
+    /// Reads the state off a `Sidecar` as it stands.
+    pub(super) fn of(sidecar: &Sidecar) -> Self {
+        let listeners = &sidecar.spec.egress;
+        let hosts = |captured: bool| {
+            listeners.iter().find(|l| (l.bind != KEEP_BIND) == captured).map(|l| Scope::from_hosts(&l.hosts))
+        };
+        Self {
+            route: hosts(true).unwrap_or(Scope::Everything),
+            keep: hosts(false).unwrap_or_else(Scope::nothing),
+            clusters_added: timestamp(sidecar, CLUSTERS_ADDED),
+            routes_removed: timestamp(sidecar, ROUTES_REMOVED),
+        }
+    }
+}
+
+fn timestamp(sidecar: &Sidecar, annotation: &str) -> Option<Timestamp> {
+    sidecar.annotations().get(annotation).and_then(|value| value.parse().ok())
+}
+
+/// The `Sidecar` of a fence, complete, as it is applied.
+pub(super) fn build(fence: &ServiceFence, labels: &Labels, egress: &Egress, proxy: &GlobalProxy) -> Sidecar {
+    let spec = SidecarSpec {
+        workload_selector: Some(WorkloadSelector { labels: labels.as_map().clone() }),
+        egress: listeners(egress),
+        outbound_traffic_policy: Some(OutboundTrafficPolicy {
+            mode: Mode::AllowAny,
+            egress_proxy: Some(EgressProxy {
+                host: proxy.host.host.to_string(),
+                port: PortSelector { number: proxy.port.into() },
+            }),
+        }),
+    };
+    let mut sidecar = Sidecar::new(&fence.name_any(), spec);
+    sidecar.metadata.namespace = fence.namespace();
+    sidecar.metadata.labels = Some(BTreeMap::from([(MANAGED_BY.to_owned(), MANAGER.to_owned())]));
+    sidecar.metadata.annotations = Some(annotations(egress)).filter(|a| !a.is_empty());
+    sidecar.metadata.owner_references = fence.controller_owner_ref(&()).map(|owner| vec![owner]);
+    sidecar
+}
+
+fn listeners(egress: &Egress) -> Vec<EgressListener> {
+    let keep = (!egress.keep.is_nothing()).then(|| EgressListener {
+        port: Some(Port { number: 0, protocol: "HTTP".to_owned(), name: "keep".to_owned() }),
+        bind: KEEP_BIND.to_owned(),
+        capture_mode: "NONE".to_owned(),
+        hosts: egress.keep.to_hosts(),
+    });
+    let route = EgressListener { hosts: egress.route.to_hosts(), ..EgressListener::default() };
+    keep.into_iter().chain([route]).collect()
+}
+
+fn annotations(egress: &Egress) -> BTreeMap<String, String> {
+    let times = [(CLUSTERS_ADDED, egress.clusters_added), (ROUTES_REMOVED, egress.routes_removed)];
+    times.into_iter().filter_map(|(key, time)| Some((key.to_owned(), time?.to_string()))).collect()
+}
+
+/// Whether `current` already says all that `desired` does.
+pub(super) fn is_up_to_date(current: &Sidecar, desired: &Sidecar) -> bool {
+    let has = |map: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>| {
+        wanted.iter().all(|(key, value)| map.get(key) == Some(value))
+    };
+    current.spec == desired.spec
+        && current.owner_references() == desired.owner_references()
+        && has(current.labels(), desired.labels())
+        && has(current.annotations(), desired.annotations())
+}

@@ -1,0 +1,132 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::Resource;
+
+use crate::api::{
+    Dependency, DependencySource, DomainStatus, READY, ServiceFence, ServiceFenceStatus, reasons,
+};
+use crate::graph::{EgressHost, FenceFacts, Known, Registry};
+
+/// How a fence stands: one of the documented reasons of its `Ready` condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+impl Verdict {
+    pub(super) fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+
+    fn status(&self) -> &'static str {
+        if matches!(self.reason, reasons::FENCED | reasons::OPEN) { "True" } else { "False" }
+    }
+}
+
+/// A change of a fence's `Ready` reason: what an Event tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The new reason.
+    pub reason: &'static str,
+    /// What it means for this fence.
+    pub message: String,
+    /// Whether somebody has to do something about it.
+    pub warning: bool,
+}
+
+/// The status of a fence; equal to the old one if nothing changed.
+pub(super) fn build(
+    fence: &ServiceFence,
+    domains: BTreeMap<String, Dependency>,
+    verdict: &Verdict,
+    now: Timestamp,
+) -> ServiceFenceStatus {
+    let old = fence.status.as_ref().and_then(ready);
+    let since = old.filter(|old| old.status == verdict.status()).map(|old| old.last_transition_time.clone());
+    let ready = Condition {
+        type_: READY.to_owned(),
+        status: verdict.status().to_owned(),
+        reason: verdict.reason.to_owned(),
+        message: verdict.message.clone(),
+        observed_generation: fence.meta().generation,
+        last_transition_time: since.unwrap_or_else(|| whole_seconds(now)),
+    };
+    ServiceFenceStatus {
+        observed_generation: fence.meta().generation,
+        conditions: vec![ready],
+        hosts: u32::try_from(domains.len()).unwrap_or(u32::MAX),
+        domains,
+    }
+}
+
+/// What the verdict changes for somebody who watches the fence's Events.
+pub(super) fn transition(fence: &ServiceFence, verdict: &Verdict) -> Option<Transition> {
+    let old = fence.status.as_ref().and_then(ready).map(|condition| condition.reason.as_str());
+    // What is under way is told when it is done, and a fence that was never enabled has nothing to tell.
+    let quiet = matches!(verdict.reason, reasons::FENCING | reasons::OPENING);
+    let changed = old != Some(verdict.reason) && !quiet && !(old.is_none() && verdict.reason == reasons::OPEN);
+    let warning = matches!(
+        verdict.reason,
+        reasons::SERVICE_NOT_FOUND | reasons::SERVICE_WITHOUT_SELECTOR | reasons::SIDECAR_CONFLICT
+    );
+    changed.then(|| Transition { reason: verdict.reason, message: verdict.message.clone(), warning })
+}
+
+fn ready(status: &ServiceFenceStatus) -> Option<&Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == READY)
+}
+
+/// The hosts of a fence, from its spec and from what was learned.
+pub(super) fn domains(facts: &FenceFacts, registry: &Registry) -> BTreeMap<String, Dependency> {
+    let learned = facts.known.iter().map(|(host, known)| (host.to_string(), learned(host, known)));
+    let mut domains: BTreeMap<String, Dependency> = learned.collect();
+    for want in facts.wants.iter() {
+        let domain = domains.entry(want.to_string()).or_default();
+        domain.hosts.extend(resolve(want, registry).map(|host| host.to_string()));
+        domain.hosts.sort();
+        domain.hosts.dedup();
+        domain.sources.insert(0, DependencySource::Spec);
+    }
+    domains
+}
+
+fn learned(host: &str, known: &Known) -> Dependency {
+    Dependency {
+        hosts: known.namespaces.iter().map(|namespace| format!("{namespace}/{host}")).collect(),
+        status: DomainStatus::Active,
+        sources: known.sources.iter().copied().collect(),
+        first_seen: Some(whole_seconds(known.first_seen)),
+        last_seen: Some(whole_seconds(known.last_seen)),
+    }
+}
+
+/// What a status remembers of a host: the way back from [`domains`]. `None` for a host that only the spec names.
+#[must_use]
+pub fn known(domain: &Dependency) -> Option<Known> {
+    let sources: BTreeSet<_> = domain.sources.iter().copied().filter(|s| *s != DependencySource::Spec).collect();
+    let (first, last) = (domain.first_seen.as_ref()?.0, domain.last_seen.as_ref()?.0);
+    let namespaces = domain.hosts.iter().filter_map(|host| Some(host.split_once('/')?.0.into()));
+    let learned = !sources.is_empty();
+    learned.then(|| Known { namespaces: namespaces.collect(), sources, first_seen: first, last_seen: last })
+}
+
+/// What a host of the spec stands for now: the namespaces that define it, or a namespace's Services.
+fn resolve<'a>(want: &'a str, registry: &'a Registry) -> Box<dyn Iterator<Item = EgressHost> + 'a> {
+    match want.strip_suffix("/*") {
+        Some(namespace) => Box::new(registry.hosts_in(namespace)),
+        None => Box::new(
+            registry
+                .namespaces(want)
+                .into_iter()
+                .map(move |namespace| EgressHost { namespace, host: want.into() }),
+        ),
+    }
+}
+
+/// Kubernetes writes times in whole seconds; what comes back must equal what was written.
+fn whole_seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}

@@ -1,0 +1,43 @@
+//! Deciding is pure: the modules that decide know no I/O, no clock and no environment.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const PURE: [&str; 2] = ["src/graph", "src/fence"];
+const IMPURE: [&str; 15] = [
+    "tokio",
+    "tonic",
+    "axum",
+    "futures",
+    "async ",
+    ".await",
+    "kube::Client",
+    "kube::Api",
+    "kube::runtime",
+    "std::fs",
+    "std::net::Tcp",
+    "std::env",
+    "::now(",
+    "Instant",
+    "crate::controllers",
+];
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn modules_that_decide_are_pure() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files: Vec<_> = PURE.iter().flat_map(|folder| sources(&root.join(folder))).collect();
+    assert!(files.len() > 8, "the pure modules have moved: {files:?}");
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for (number, line) in code.enumerate() {
+            let found = IMPURE.iter().find(|word| line.contains(*word));
+            assert!(found.is_none(), "{}: {found:?} in line {number}: {line}", file.display());
+        }
+    }
+}
