@@ -1,0 +1,100 @@
+//! From a log entry to the call that it tells of.
+
+use std::net::IpAddr;
+use std::str;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::metrics::Outcome;
+use super::wire::{Address, LogEntry};
+
+/// The longest DNS name in text, without the dot at its end (RFC 1035).
+const MAX_HOST: usize = 253;
+/// The longest label of a DNS name.
+const MAX_LABEL: usize = 63;
+
+/// The clusters that istiod makes for services: `outbound|<port>|<subset>|<host>`. All else that a proxy may
+/// log (`inbound|…`, `PassthroughCluster`, `BlackHoleCluster`, nothing) names no service that was called.
+///
+/// In these entries Envoy gives the cluster's own name, not the `alt_stat_name` that mesh operators can choose
+/// (`outboundClusterStatName`) and that `%UPSTREAM_CLUSTER%` prints.
+const OUTBOUND: &[u8] = b"outbound|";
+
+/// A call, as an entry tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Call<'a> {
+    /// The address of the caller.
+    pub(super) caller: IpAddr,
+    /// The host that was called.
+    pub(super) host: &'a str,
+}
+
+/// Decodes one entry.
+pub(super) fn decode(entry: Bytes) -> Result<LogEntry, Outcome> {
+    LogEntry::decode(entry).map_err(|_| Outcome::Malformed)
+}
+
+impl LogEntry {
+    /// The call that the entry tells of, or why it tells of none.
+    pub(super) fn call(&self) -> Result<Call<'_>, Outcome> {
+        let common = self.common_properties.as_ref().ok_or(Outcome::NoProperties)?;
+        let host = outbound_host(&common.upstream_cluster)?;
+        let caller = caller(common.downstream_remote_address.as_ref())?;
+        Ok(Call { caller, host })
+    }
+}
+
+/// The IP address of the caller; an IPv4 address that is written as IPv6 is the IPv4 address.
+fn caller(address: Option<&Address>) -> Result<IpAddr, Outcome> {
+    let socket = address.and_then(|address| address.socket_address.as_ref()).ok_or(Outcome::NoCaller)?;
+    let text = str::from_utf8(&socket.address).map_err(|_| Outcome::InvalidCaller)?;
+    let ip: IpAddr = text.parse().map_err(|_| Outcome::InvalidCaller)?;
+    Ok(ip.to_canonical())
+}
+
+/// The host of an outbound cluster.
+fn outbound_host(cluster: &[u8]) -> Result<&str, Outcome> {
+    let rest = cluster.strip_prefix(OUTBOUND).ok_or(Outcome::NotOutbound)?;
+    let mut parts = rest.split(|byte| *byte == b'|');
+    let (Some(port), Some(_subset), Some(host), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Outcome::InvalidCluster);
+    };
+    if !is_port(port) {
+        return Err(Outcome::InvalidCluster);
+    }
+    dns_name(host).ok_or(Outcome::InvalidHost)
+}
+
+fn is_port(text: &[u8]) -> bool {
+    !text.is_empty() && text.len() <= 5 && text.iter().all(u8::is_ascii_digit)
+}
+
+/// `name` as text, if it is a DNS name in lower case that can stand in a `Sidecar` as it is.
+fn dns_name(name: &[u8]) -> Option<&str> {
+    let valid =
+        name.len() <= MAX_HOST && name.split(|byte| *byte == b'.').all(is_label) && !ends_in_number(name);
+    if valid { str::from_utf8(name).ok() } else { None }
+}
+
+fn is_label(label: &[u8]) -> bool {
+    let ends = [label.first(), label.last()];
+    label.len() <= MAX_LABEL
+        && ends.into_iter().all(|byte| byte.copied().is_some_and(is_letter_or_digit))
+        && label.iter().all(|byte| *byte == b'-' || is_letter_or_digit(*byte))
+}
+
+fn is_letter_or_digit(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'0'..=b'9')
+}
+
+/// Whether the last label is a number, as in an IP address; no top-level domain is.
+fn ends_in_number(name: &[u8]) -> bool {
+    name.rsplit(|byte| *byte == b'.').next().is_some_and(|label| label.iter().all(u8::is_ascii_digit))
+}
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

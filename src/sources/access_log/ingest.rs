@@ -1,0 +1,103 @@
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::entry::{Call, decode};
+use super::limits::BATCH;
+use super::metrics::{Metrics, OpenStream, Outcome, Tally};
+use super::wire::{Message, Unreadable};
+use crate::api::DependencySource;
+use crate::graph::{Graph, Judgement, Observation};
+use crate::sources::Observer;
+
+/// Reads messages: judges every entry, counts what became of it, and hands on what is news.
+#[derive(Clone, Debug)]
+pub struct Ingest {
+    observer: Observer,
+    metrics: Metrics,
+}
+
+impl Ingest {
+    /// A reader that hands on to `observer`.
+    #[must_use]
+    pub fn new(observer: Observer, metrics: Metrics) -> Self {
+        Self { observer, metrics }
+    }
+
+    /// Reads one message. A call that is news is handed on once, however many entries tell of it; it counts as
+    /// seen at `now`, because the clocks of proxies are not ours.
+    ///
+    /// # Errors
+    /// If the list of entries is broken. What came before the break is learned all the same.
+    pub fn message(&self, message: Message, now: Timestamp) -> Result<(), Unreadable> {
+        let graph = self.observer.graph.load();
+        let mut reading = Reading::new(&graph, now);
+        let result = message.entries().try_for_each(|entry| entry.map(|bytes| reading.read(bytes)));
+        self.metrics.add(&reading.tally);
+        self.hand_on(reading.news, now);
+        result
+    }
+
+    pub(super) fn stream(&self) -> OpenStream {
+        self.metrics.stream()
+    }
+
+    fn hand_on(&self, news: News, now: Timestamp) {
+        if news.is_empty() {
+            return;
+        }
+        let observations: Vec<_> =
+            news.into_iter().flat_map(|(host, callers)| observe(host, callers, now)).collect();
+        for batch in observations.chunks(BATCH) {
+            self.metrics.add_dropped(self.observer.offer(batch.to_vec()));
+        }
+    }
+}
+
+/// Callers by the host that they called.
+type News = HashMap<Arc<str>, HashSet<IpAddr>>;
+
+fn observe(host: Arc<str>, callers: HashSet<IpAddr>, seen: Timestamp) -> impl Iterator<Item = Observation> {
+    let source = DependencySource::AccessLog;
+    callers.into_iter().map(move |caller| Observation { caller, host: host.clone(), source, seen })
+}
+
+/// The reading of one message.
+struct Reading<'a> {
+    graph: &'a Graph,
+    now: Timestamp,
+    tally: Tally,
+    news: News,
+}
+
+impl<'a> Reading<'a> {
+    fn new(graph: &'a Graph, now: Timestamp) -> Self {
+        Self { graph, now, tally: Tally::default(), news: News::new() }
+    }
+
+    fn read(&mut self, entry: Bytes) {
+        let outcome = match decode(entry) {
+            Ok(entry) => entry.call().map_or_else(|outcome| outcome, |call| self.judge(call)),
+            Err(outcome) => outcome,
+        };
+        self.tally.count(outcome);
+    }
+
+    fn judge(&mut self, call: Call<'_>) -> Outcome {
+        let judgement = self.graph.judge(call.caller, call.host, self.now);
+        if matches!(judgement, Judgement::New | Judgement::Stale) {
+            self.note(call);
+        }
+        judgement.into()
+    }
+
+    fn note(&mut self, call: Call<'_>) {
+        match self.news.get_mut(call.host) {
+            Some(callers) => drop(callers.insert(call.caller)),
+            None => drop(self.news.insert(call.host.into(), HashSet::from([call.caller]))),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The limits of everything that a peer can make grow.
+
+use std::time::Duration;
+
+/// Connections at a time. Each worker thread of each global proxy has one.
+pub const CONNECTIONS: usize = 512;
+
+/// Connections that have sent nothing yet, at a time.
+pub const SILENT_CONNECTIONS: usize = 64;
+
+/// How long a new connection may stay silent.
+pub const FIRST_BYTE: Duration = Duration::from_secs(5);
+
+/// Streams of one connection at a time. Envoy opens one for each log name and each kind of entry.
+pub const STREAMS_PER_CONNECTION: u32 = 16;
+
+/// Bytes of one message. Envoy sends what it has when 16 KiB are together (`buffer_size_bytes`), so a message
+/// is larger only by its last entry.
+pub const MESSAGE: usize = 4 << 20;
+
+/// Bytes that a stream may send ahead of us.
+pub const STREAM_WINDOW: u32 = 1 << 20;
+
+/// Bytes that all streams of a connection together may send ahead of us.
+pub const CONNECTION_WINDOW: u32 = 2 << 20;
+
+/// Bytes of the headers of one stream.
+pub const HEADER_LIST: u32 = 16 << 10;
+
+/// How often a peer is asked whether it is still there. Streams may be idle for ever; dead peers may not.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long its answer may take.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Observations that are handed over in one piece, so that the length of the owner's queue bounds its memory.
+pub const BATCH: usize = 1024;

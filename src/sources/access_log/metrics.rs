@@ -1,0 +1,224 @@
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::graph::Judgement;
+
+/// What became of a log entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It tells of a dependency that the caller's fence does not know.
+    New,
+    /// It tells of a known dependency that was not seen for a while.
+    Stale,
+    /// It says nothing new.
+    Known,
+    /// No pod has the caller's address.
+    UnknownCaller,
+    /// The caller is in no fence.
+    Unfenced,
+    /// No Service or `ServiceEntry` defines the host.
+    UnknownHost,
+    /// It went to no service: it was refused, passed through, or is about inbound traffic.
+    NotOutbound,
+    /// Its cluster's name begins as that of a service, but is none.
+    InvalidCluster,
+    /// The host in its cluster's name is not a DNS name in lower case.
+    InvalidHost,
+    /// The caller has no IP address: it is missing, or a pipe.
+    NoCaller,
+    /// The caller's address is not an IP address.
+    InvalidCaller,
+    /// It has no `common_properties`.
+    NoProperties,
+    /// It is not valid protobuf.
+    Malformed,
+}
+
+impl Outcome {
+    const COUNT: usize = Self::ALL.len();
+
+    const ALL: [Self; 13] = [
+        Self::New,
+        Self::Stale,
+        Self::Known,
+        Self::UnknownCaller,
+        Self::Unfenced,
+        Self::UnknownHost,
+        Self::NotOutbound,
+        Self::InvalidCluster,
+        Self::InvalidHost,
+        Self::NoCaller,
+        Self::InvalidCaller,
+        Self::NoProperties,
+        Self::Malformed,
+    ];
+
+    /// The value of the `outcome` label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Stale => "stale",
+            Self::Known => "known",
+            Self::UnknownCaller => "unknown_caller",
+            Self::Unfenced => "unfenced",
+            Self::UnknownHost => "unknown_host",
+            Self::NotOutbound => "not_outbound",
+            Self::InvalidCluster => "invalid_cluster",
+            Self::InvalidHost => "invalid_host",
+            Self::NoCaller => "no_caller",
+            Self::InvalidCaller => "invalid_caller",
+            Self::NoProperties => "no_properties",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+impl From<Judgement> for Outcome {
+    fn from(judgement: Judgement) -> Self {
+        match judgement {
+            Judgement::New => Self::New,
+            Judgement::Stale => Self::Stale,
+            Judgement::Known => Self::Known,
+            Judgement::UnknownCaller => Self::UnknownCaller,
+            Judgement::Unfenced => Self::Unfenced,
+            Judgement::UnknownHost => Self::UnknownHost,
+        }
+    }
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.label().encode(encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EntryLabels {
+    outcome: Outcome,
+}
+
+/// The metrics of the access log source. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// By the outcome's number, so that no label is looked up where entries are read.
+    entries: [Counter; Outcome::COUNT],
+    streams: Gauge,
+    dropped: Counter,
+}
+
+impl Metrics {
+    /// Makes the metrics and registers them: `palisade_access_log_entries_total`, by `outcome`,
+    /// `palisade_access_log_streams`, and `palisade_observations_dropped_total`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let (entries, streams, dropped) =
+            (Family::<EntryLabels, Counter>::default(), Gauge::default(), Counter::default());
+        registry.register(
+            "palisade_access_log_entries",
+            "Log entries read, by what became of them",
+            entries.clone(),
+        );
+        registry.register("palisade_access_log_streams", "Access log streams that are open", streams.clone());
+        registry.register(
+            "palisade_observations_dropped",
+            "Observed calls that did not fit into the queue; the next call brings them again",
+            dropped.clone(),
+        );
+        let entries = Outcome::ALL.map(|outcome| entries.get_or_create_owned(&EntryLabels { outcome }));
+        Self { entries, streams, dropped }
+    }
+
+    /// How many entries had this outcome.
+    #[must_use]
+    pub fn entries(&self, outcome: Outcome) -> u64 {
+        self.entries[outcome as usize].get()
+    }
+
+    /// How many streams are open.
+    #[must_use]
+    pub fn streams(&self) -> i64 {
+        self.streams.get()
+    }
+
+    /// How many observations did not fit into the queue.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.get()
+    }
+
+    pub(super) fn add(&self, tally: &Tally) {
+        for (counter, count) in self.entries.iter().zip(tally.0).filter(|(_, count)| *count > 0) {
+            counter.inc_by(count);
+        }
+    }
+
+    pub(super) fn add_dropped(&self, count: usize) {
+        if count > 0 {
+            self.dropped.inc_by(count as u64);
+        }
+    }
+
+    /// Counts a stream for as long as the guard lives.
+    pub(super) fn stream(&self) -> OpenStream {
+        self.streams.inc();
+        OpenStream(self.streams.clone())
+    }
+}
+
+/// The outcomes of one message.
+#[derive(Default)]
+pub(super) struct Tally([u64; Outcome::COUNT]);
+
+impl Tally {
+    pub(super) fn count(&mut self, outcome: Outcome) {
+        self.0[outcome as usize] += 1;
+    }
+}
+
+pub(super) struct OpenStream(Gauge);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_stands_at_its_own_number_with_its_own_label() {
+        let mut labels: Vec<_> = Outcome::ALL.iter().map(|outcome| outcome.label()).collect();
+        for (number, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, number);
+        }
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), Outcome::COUNT);
+    }
+
+    #[test]
+    fn metrics_are_named_as_documented() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let mut tally = Tally::default();
+        tally.count(Outcome::UnknownHost);
+        metrics.add(&tally);
+        metrics.add_dropped(2);
+        let _open = metrics.stream();
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "palisade_access_log_entries_total{outcome=\"unknown_host\"} 1",
+            "palisade_access_log_entries_total{outcome=\"new\"} 0",
+            "palisade_access_log_streams 1",
+            "palisade_observations_dropped_total 2",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line} is missing in\n{text}");
+        }
+    }
+}

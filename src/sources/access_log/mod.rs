@@ -1,0 +1,82 @@
+//! Learning from access logs: a server of Envoy's `AccessLogService`, to which the global proxy's listeners
+//! stream their entries.
+//!
+//! ```text
+//! connections ──▶ service ──▶ wire ──▶ entry ──▶ ingest ──▶ the graph's owner
+//! (accept, h2)    (streams)   (bytes)  (a call)  (news?)
+//! ```
+//!
+//! Nearly every entry says what is known already, so this path is made for that case: an entry's two fields are
+//! read in place, judged against the published graph, and counted once a message.
+//!
+//! Who may connect is the network's and the mesh's business; what is sent is not trusted. Everything that a
+//! peer can make grow has a limit in [`limits`], and no input can end more than the stream that carried it.
+
+mod connections;
+mod entry;
+mod ingest;
+pub mod limits;
+mod metrics;
+mod service;
+mod wire;
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tracing::{info, warn};
+
+pub use ingest::Ingest;
+pub use metrics::{Metrics, Outcome};
+pub use wire::{Message, Unreadable};
+
+use super::Observer;
+use service::AccessLogService;
+
+/// How long streams get to end after the server was told to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the server ended early.
+#[derive(Debug, thiserror::Error)]
+#[error("the access log server failed")]
+pub struct ServeError(#[from] tonic::transport::Error);
+
+/// Serves `StreamAccessLogs` on `listener` until `stop` is cancelled.
+///
+/// # Errors
+/// If the transport fails as a whole; the failure of a connection or a stream is no error.
+pub async fn serve(
+    listener: TcpListener,
+    observer: Observer,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    info!(address = ?listener.local_addr().ok(), "serving access logs");
+    let service = AccessLogService::new(Ingest::new(observer, metrics), stop.clone());
+    let serving = server()
+        .add_service(service)
+        .serve_with_incoming_shutdown(connections::accept(listener), stop.cancelled());
+    tokio::select! {
+        result = serving => Ok(result?),
+        () = drained(&stop) => {
+            warn!("some access log streams did not end in time");
+            Ok(())
+        }
+    }
+}
+
+async fn drained(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(DRAIN).await;
+}
+
+fn server() -> Server {
+    Server::builder()
+        .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .http2_max_header_list_size(limits::HEADER_LIST)
+        .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
+}

@@ -1,0 +1,113 @@
+//! The protobuf messages of Envoy's `envoy/service/accesslog/v3/als.proto`, cut down to what is read.
+//!
+//! The full messages have some hundred fields, and decoding them copies every header and tag of every call.
+//! Protobuf lets a reader skip the fields that it does not declare, and prost hands `bytes` fields out as
+//! slices of the received buffer, so a cut-down declaration costs two slices an entry. Strings are declared as
+//! bytes, which are the same on the wire: only the text that is used is checked, and text that is not UTF-8
+//! spoils its own entry instead of the message.
+//!
+//! The list of entries is not decoded as a list: an entry may be two bytes long, and a list of decoded entries
+//! would be many times larger than the message that made it.
+
+use bytes::{Buf, Bytes};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+
+/// The field of an entry in `HTTPAccessLogEntries` and in `TCPAccessLogEntries`.
+const LOG_ENTRY: u32 = 1;
+
+/// `StreamAccessLogsMessage`: what Envoy sends at a time.
+///
+/// Without its `identifier`, as an entry says for itself whose call it is. Envoy sets one of the two lists, once.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Message {
+    /// The bytes of an `HTTPAccessLogEntries`.
+    #[prost(bytes = "bytes", tag = "2")]
+    http_logs: Bytes,
+    /// The bytes of a `TCPAccessLogEntries`.
+    #[prost(bytes = "bytes", tag = "3")]
+    tcp_logs: Bytes,
+}
+
+/// Why bytes are not a message, or not a list of entries.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// They are not valid protobuf.
+    #[error("not a valid message")]
+    Protobuf(#[from] prost::DecodeError),
+    /// An entry is longer than what is left.
+    #[error("a log entry is truncated")]
+    Truncated,
+}
+
+impl Message {
+    /// The entries, each as its own bytes. Ends at the first place where the list itself is broken.
+    pub(super) fn entries(self) -> impl Iterator<Item = Result<Bytes, Unreadable>> {
+        Entries(self.http_logs).chain(Entries(self.tcp_logs))
+    }
+}
+
+/// The entries of a list that are still to be read.
+struct Entries(Bytes);
+
+impl Iterator for Entries {
+    type Item = Result<Bytes, Unreadable>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = next_entry(&mut self.0);
+        if entry.is_err() {
+            self.0.clear();
+        }
+        entry.transpose()
+    }
+}
+
+fn next_entry(list: &mut Bytes) -> Result<Option<Bytes>, Unreadable> {
+    while list.has_remaining() {
+        let (tag, wire_type) = decode_key(list)?;
+        if (tag, wire_type) == (LOG_ENTRY, WireType::LengthDelimited) {
+            return length_delimited(list).map(Some);
+        }
+        skip_field(wire_type, tag, list, DecodeContext::default())?;
+    }
+    Ok(None)
+}
+
+fn length_delimited(list: &mut Bytes) -> Result<Bytes, Unreadable> {
+    let length = decode_varint(list)?;
+    match usize::try_from(length) {
+        Ok(length) if length <= list.len() => Ok(list.split_to(length)),
+        _ => Err(Unreadable::Truncated),
+    }
+}
+
+/// `HTTPAccessLogEntry` and `TCPAccessLogEntry`, which have the field that is read in common.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct LogEntry {
+    #[prost(message, optional, tag = "1")]
+    pub(super) common_properties: Option<AccessLogCommon>,
+}
+
+/// `AccessLogCommon`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct AccessLogCommon {
+    /// Who called. Behind the PROXY protocol listener filter this is the address in the PROXY header.
+    #[prost(message, optional, tag = "2")]
+    pub(super) downstream_remote_address: Option<Address>,
+    /// Where the call went, after routing.
+    #[prost(bytes = "bytes", tag = "15")]
+    pub(super) upstream_cluster: Bytes,
+}
+
+/// `Address`: a socket address, or one of the kinds that have no IP address and that are not read.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Address {
+    #[prost(message, optional, tag = "1")]
+    pub(super) socket_address: Option<SocketAddress>,
+}
+
+/// `SocketAddress`, without its port.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct SocketAddress {
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) address: Bytes,
+}

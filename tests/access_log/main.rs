@@ -1,0 +1,173 @@
+//! The access log source, from Envoy's full messages to what the graph knows.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "Clippy's own exception misses what test functions call"
+)]
+
+mod mesh;
+mod properties;
+mod server;
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::config::core::v3::{Address, Pipe, address};
+use envoy_types::pb::envoy::data::accesslog::v3::{HttpAccessLogEntry, TcpAccessLogEntry};
+use envoy_types::pb::envoy::service::accesslog::v3::StreamAccessLogsMessage;
+use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::{
+    LogEntries, TcpAccessLogEntries,
+};
+use jiff::{SignedDuration, Timestamp};
+use palisade::graph::LAST_SEEN_PRECISION;
+use palisade::sources::access_log::{Ingest, Message, Outcome, Unreadable, limits};
+use prost::Message as _;
+
+use mesh::{Owner, call, caller, cluster, entry, graph, host, message, noon};
+
+/// Reads a message as Envoy would send it.
+fn read(owner: &Owner, message: &StreamAccessLogsMessage, now: Timestamp) {
+    let message = Message::decode(Bytes::from(message.encode_to_vec())).expect("a valid message");
+    ingest(owner).message(message, now).expect("a valid list");
+}
+
+fn ingest(owner: &Owner) -> Ingest {
+    Ingest::new(owner.observer.clone(), owner.metrics.clone())
+}
+
+#[test]
+fn a_call_is_news_once() {
+    let mut owner = Owner::new(graph(2, 2), 8);
+    read(&owner, &message(vec![call(0, 1), call(0, 1), call(0, 1)]), noon());
+    assert_eq!(owner.learn().len(), 1);
+    read(&owner, &message(vec![call(0, 1)]), noon());
+    assert_eq!(owner.learn(), []);
+    assert_eq!((owner.known(0), owner.known(1)), (vec![host(1)], vec![]));
+    assert_eq!(owner.metrics.entries(Outcome::New), 3);
+    assert_eq!(owner.metrics.entries(Outcome::Known), 1);
+}
+
+#[test]
+fn a_call_that_was_not_seen_for_a_while_is_handed_on_again() {
+    let mut owner = Owner::new(graph(1, 1), 8);
+    read(&owner, &message(vec![call(0, 0)]), noon());
+    owner.learn();
+    read(&owner, &message(vec![call(0, 0)]), noon() + LAST_SEEN_PRECISION - SignedDuration::from_secs(1));
+    assert_eq!(owner.learn(), []);
+    read(&owner, &message(vec![call(0, 0)]), noon() + LAST_SEEN_PRECISION);
+    assert_eq!(owner.learn().len(), 1);
+    assert_eq!(owner.metrics.entries(Outcome::Stale), 1);
+}
+
+#[test]
+fn tcp_entries_teach_as_http_entries_do() {
+    let mut owner = Owner::new(graph(1, 1), 8);
+    let log_entry = vec![TcpAccessLogEntry {
+        common_properties: call(0, 0).common_properties,
+        connection_properties: None,
+    }];
+    let log_entries = Some(LogEntries::TcpLogs(TcpAccessLogEntries { log_entry }));
+    read(&owner, &StreamAccessLogsMessage { identifier: None, log_entries }, noon());
+    owner.learn();
+    assert_eq!(owner.known(0), [host(0)]);
+}
+
+/// Entries of the kinds that crash Slime, freeze a fence or make it import a namespace; none teaches anything.
+fn rotten() -> Vec<HttpAccessLogEntry> {
+    let at = caller(0).to_string();
+    let hosts =
+        ["*", "foo_bar.example.com", "a.*.com", "", "-a-.com", "10.0.0.1", "a\0.com", "UPPER.example.com"];
+    let mut entries: Vec<_> = hosts.iter().map(|host| entry(&at, &format!("outbound|80||{host}"))).collect();
+    let huge = "a".repeat(1 << 20);
+    entries.extend(vec![
+        entry(&at, &format!("outbound|80||{huge}")),
+        entry(&huge, &cluster(0)),
+        entry(&at, "PassthroughCluster"),
+        entry("not an address", &cluster(0)),
+        entry(&at, "outbound|80||nobody.example.com"),
+        entry("192.0.2.1", &cluster(0)),
+        HttpAccessLogEntry { common_properties: None, ..call(0, 0) },
+        with_caller(None),
+        with_caller(Some(Address {
+            address: Some(address::Address::Pipe(Pipe { path: "/tmp/pipe".to_owned(), mode: 0 })),
+        })),
+    ]);
+    entries
+}
+
+fn with_caller(address: Option<Address>) -> HttpAccessLogEntry {
+    let mut entry = call(0, 0);
+    if let Some(common) = &mut entry.common_properties {
+        common.downstream_remote_address = address;
+    }
+    entry
+}
+
+#[test]
+fn a_rotten_entry_spoils_no_other() {
+    for rotten in rotten() {
+        let mut owner = Owner::new(graph(1, 2), 8);
+        read(&owner, &message(vec![call(0, 0), rotten, call(0, 1)]), noon());
+        owner.learn();
+        assert_eq!(owner.known(0), [host(0), host(1)]);
+    }
+}
+
+#[test]
+fn garbage_in_the_authority_is_ignored() {
+    let mut owner = Owner::new(graph(1, 1), 8);
+    let mut entry = call(0, 0);
+    if let Some(request) = &mut entry.request {
+        request.authority = "*".repeat(1 << 20);
+    }
+    read(&owner, &message(vec![entry]), noon());
+    owner.learn();
+    assert_eq!(owner.known(0), [host(0)]);
+}
+
+#[test]
+fn entries_of_unknown_callers_and_hosts_are_counted_and_leave_nothing() {
+    let mut owner = Owner::new(graph(1, 1), 8);
+    let strangers = (0..2_000_u16).map(|number| call(number + 1, 0));
+    let inventions = (0..20_000)
+        .map(|number| entry(&caller(0).to_string(), &format!("outbound|80||h{number}.example.com")));
+    read(&owner, &message(strangers.chain(inventions).collect()), noon());
+    assert_eq!(owner.learn(), []);
+    assert_eq!(owner.metrics.entries(Outcome::UnknownCaller), 2_000);
+    assert_eq!(owner.metrics.entries(Outcome::UnknownHost), 20_000);
+}
+
+#[test]
+fn what_does_not_fit_into_the_queue_is_brought_again_by_the_next_entry() {
+    let mut owner = Owner::new(graph(1, 3), 1);
+    for service in 0..3 {
+        read(&owner, &message(vec![call(0, service)]), noon());
+    }
+    owner.learn();
+    assert_eq!((owner.known(0), owner.metrics.dropped()), (vec![host(0)], 2));
+    read(&owner, &message(vec![call(0, 0), call(0, 1), call(0, 2)]), noon());
+    owner.learn();
+    assert_eq!((owner.known(0).len(), owner.metrics.dropped()), (3, 2));
+}
+
+#[test]
+fn batches_are_bounded_however_large_the_message() {
+    let services = u16::try_from(limits::BATCH * 2 + 1).expect("a small number");
+    let mut owner = Owner::new(graph(1, services), 2);
+    read(&owner, &message((0..services).map(|service| call(0, service)).collect()), noon());
+    assert_eq!(owner.metrics.dropped(), 1);
+    assert_eq!(owner.queue.try_recv().map(|batch| batch.len()), Ok(limits::BATCH));
+}
+
+#[test]
+fn what_comes_before_a_break_in_the_list_is_learned() {
+    let mut owner = Owner::new(graph(1, 1), 8);
+    let mut list = Vec::new();
+    prost::encoding::message::encode(1, &call(0, 0), &mut list);
+    list.extend([0x0a, 0x7f, 0x00]);
+    let mut bytes = Vec::new();
+    prost::encoding::bytes::encode(2, &list, &mut bytes);
+    let message = Message::decode(Bytes::from(bytes)).expect("a valid message");
+    assert_eq!(ingest(&owner).message(message, noon()), Err(Unreadable::Truncated));
+    owner.learn();
+    assert_eq!(owner.known(0), [host(0)]);
+}
