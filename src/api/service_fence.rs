@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What a workload may know of the mesh: whom to fence, and which hosts it always needs.
 ///
@@ -78,9 +79,11 @@ pub struct WorkloadSelector {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[x_kube(
         validation = Rule::new("self.all(k, self[k].matches('^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$'))")
-            .message("each value of workloadSelector.labels must be a label value: at most 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends")
+            .message("each value of workloadSelector.labels must be a label value: at most 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends"),
+        validation = Rule::new("self.all(k, k.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))")
+            .message("each key of workloadSelector.labels must be a label key: at most 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends, after an optional prefix such as example.com/")
     )]
-    // The limits keep the rule within the API server's budget for validation.
+    // The limits keep the rules within the API server's budget for validation.
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = { "type": "string", "maxLength": 63 }))]
     pub labels: BTreeMap<String, String>,
 
@@ -122,7 +125,7 @@ pub struct Dependency {
     pub hosts: Vec<String>,
 
     /// Whether the host is in force.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whatever_it_says")]
     pub status: DomainStatus,
 
     /// Who said that the workload uses it.
@@ -145,6 +148,12 @@ pub enum DomainStatus {
     #[default]
     #[serde(rename = "ACTIVE")]
     Active,
+}
+
+/// Slime wrote other words here, or numbers. They mean nothing to us, and a status that could not be read would
+/// end the watch of all fences.
+fn whatever_it_says<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DomainStatus, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| DomainStatus::default())
 }
 
 /// Who said that a workload uses a host.

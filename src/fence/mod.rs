@@ -5,6 +5,8 @@ mod egress;
 #[cfg(test)]
 mod egress_tests;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod scope;
 mod sidecar;
 mod status;

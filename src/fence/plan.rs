@@ -124,7 +124,11 @@ impl Input<'_> {
                 }
             }
         };
-        self.conclude(action, domains, &verdict, step.wake)
+        // What has to wait for its turn in the Sidecar waits here as well, so that a burst is few writes of the
+        // status too. If it is lost until then, the next call brings it again: it still takes the detour.
+        let waits = action == SidecarAction::Leave && !target.is_within(&step.egress.clusters());
+        let noted = self.fence.status.as_ref().filter(|_| waits).map(|status| status.domains.clone());
+        self.conclude(action, noted.unwrap_or(domains), &verdict, step.wake)
     }
 
     /// The labels to select by; a fence that opens keeps those that its `Sidecar` has.
@@ -144,7 +148,7 @@ impl Input<'_> {
                 .as_ref()
                 .is_some_and(|selector| selector.labels == *labels.as_map())
         };
-        self.owned().filter(selects).map_or_else(Egress::open, Egress::of)
+        self.owned().filter(selects).map_or_else(Egress::open, |sidecar| Egress::of(sidecar, self.now))
     }
 
     fn target(&self, domains: &BTreeMap<String, Dependency>) -> Scope {

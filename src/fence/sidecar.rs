@@ -39,18 +39,20 @@ pub fn is_owned_by(sidecar: &Sidecar, fence: &ServiceFence) -> bool {
 }
 
 impl Egress {
-    /// Reads the state off a `Sidecar` as it stands.
-    pub(super) fn of(sidecar: &Sidecar) -> Self {
+    /// Reads the state off a `Sidecar` as it stands. If nothing tells since when clusters are kept (somebody took
+    /// the annotations off), it is since now: to wait once more breaks no call.
+    pub(super) fn of(sidecar: &Sidecar, now: Timestamp) -> Self {
         let listeners = &sidecar.spec.egress;
         let hosts = |captured: bool| {
             listeners.iter().find(|l| (l.bind != KEEP_BIND) == captured).map(|l| Scope::from_hosts(&l.hosts))
         };
-        Self {
-            route: hosts(true).unwrap_or(Scope::Everything),
-            keep: hosts(false).unwrap_or_else(Scope::nothing),
-            clusters_added: timestamp(sidecar, CLUSTERS_ADDED),
-            routes_removed: timestamp(sidecar, ROUTES_REMOVED),
-        }
+        let keep = hosts(false).unwrap_or_else(Scope::nothing);
+        let times = (timestamp(sidecar, CLUSTERS_ADDED), timestamp(sidecar, ROUTES_REMOVED));
+        let (clusters_added, routes_removed) = match times {
+            (None, None) if !keep.is_nothing() => (Some(now), Some(now)),
+            times => times,
+        };
+        Self { route: hosts(true).unwrap_or(Scope::Everything), keep, clusters_added, routes_removed }
     }
 }
 
@@ -101,7 +103,7 @@ pub(super) fn is_up_to_date(current: &Sidecar, desired: &Sidecar) -> bool {
         wanted.iter().all(|(key, value)| map.get(key) == Some(value))
     };
     current.spec == desired.spec
-        && current.owner_references() == desired.owner_references()
+        && desired.owner_references().iter().all(|owner| current.owner_references().contains(owner))
         && has(current.labels(), desired.labels())
         && has(current.annotations(), desired.annotations())
 }

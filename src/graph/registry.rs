@@ -166,7 +166,10 @@ impl Registry {
         }
         let after = entry.hosts.iter().cloned().collect();
         self.entries.insert(entry.key, entry.hosts);
-        RegistryChange { hosts: before.symmetric_difference(&after).cloned().collect(), ..RegistryChange::default() }
+        RegistryChange {
+            hosts: before.symmetric_difference(&after).cloned().collect(),
+            ..RegistryChange::default()
+        }
     }
 
     pub(super) fn remove_entry(&mut self, key: &ObjectKey) -> RegistryChange {

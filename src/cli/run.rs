@@ -1,0 +1,141 @@
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use jiff::{SignedDuration, Span};
+use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+use crate::controllers::{Options, run};
+use crate::fence::{GlobalProxy, Settings, Timings};
+use crate::graph::{EgressHost, ObjectKey};
+
+/// Runs the operator.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Where to serve Envoy's access logs (gRPC).
+    #[arg(long, default_value = "0.0.0.0:18090")]
+    access_log_address: SocketAddr,
+    /// Where to serve /livez, /readyz and /metrics.
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    http_address: SocketAddr,
+    /// The global proxy's Service, as namespace/host:port.
+    #[arg(
+        long,
+        default_value = "palisade-system/global-proxy.palisade-system.svc.cluster.local:15001",
+        value_parser = global_proxy
+    )]
+    global_proxy: GlobalProxy,
+    /// The `ConfigMap` that opens all fences, as namespace/name.
+    #[arg(long, env = "PALISADE_SWITCH", default_value = "palisade-system/palisade", value_parser = key)]
+    switch: ObjectKey,
+    /// The cluster's DNS domain.
+    #[arg(long, default_value = "cluster.local")]
+    cluster_domain: String,
+    /// How long a new cluster gets to be warm before calls are routed to it.
+    #[arg(long, default_value = "300ms", value_parser = duration)]
+    settle: SignedDuration,
+    /// How long the whole mesh's clusters get to be warm before a workload's Sidecar goes.
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    open_settle: SignedDuration,
+    /// How long a cluster is kept after its last route went: the mesh's drainDuration and a margin.
+    #[arg(long, default_value = "50s", value_parser = duration)]
+    drain: SignedDuration,
+    /// The name of this instance.
+    #[arg(long, env = "POD_NAME")]
+    instance: Option<String>,
+    #[command(flatten)]
+    logging: Logging,
+}
+
+/// How to log.
+#[derive(Debug, Args)]
+pub(super) struct Logging {
+    /// What to log: a level, or levels by module (`info,palisade=debug`).
+    #[arg(long, env = "PALISADE_LOG", default_value = "info")]
+    log_level: String,
+    /// How to write log lines.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Run {
+    pub(super) async fn execute(self) -> anyhow::Result<()> {
+        self.logging.start()?;
+        let stop = CancellationToken::new();
+        tokio::spawn(stop_on_signal(stop.clone())?);
+        let client = Client::try_default().await.context("cannot find the cluster")?;
+        info!(version = env!("CARGO_PKG_VERSION"), "starting");
+        run(client, self.options(), stop).await
+    }
+
+    fn options(self) -> Options {
+        let timings = Timings { settle: self.settle, open_settle: self.open_settle, drain: self.drain };
+        Options {
+            access_log_address: self.access_log_address,
+            http_address: self.http_address,
+            cluster_domain: self.cluster_domain,
+            switch: self.switch,
+            settings: Settings { global_proxy: self.global_proxy, timings },
+            instance: self.instance,
+        }
+    }
+}
+
+impl Logging {
+    pub(super) fn start(&self) -> anyhow::Result<()> {
+        let filter = EnvFilter::try_new(&self.log_level).context("--log-level cannot be read")?;
+        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let started = match self.log_format {
+            LogFormat::Text => subscriber.try_init(),
+            LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+        };
+        started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+    }
+}
+
+fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()> + Send> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("stopping");
+        stop.cancel();
+    })
+}
+
+/// Reads a duration such as `300ms`, `50s` or `2m`.
+pub(super) fn duration(text: &str) -> Result<SignedDuration, String> {
+    let wrong = |error: jiff::Error| format!("{error}; write it like 300ms, 50s or 1m");
+    let span: Span = text.parse().map_err(wrong)?;
+    let duration = SignedDuration::try_from(span).map_err(wrong)?;
+    if duration.is_negative() { Err("it must not be negative".to_owned()) } else { Ok(duration) }
+}
+
+/// Reads `namespace/name`.
+pub(super) fn key(text: &str) -> Result<ObjectKey, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => Ok(ObjectKey::new(namespace, name)),
+        _ => Err("write it as namespace/name".to_owned()),
+    }
+}
+
+/// Reads `namespace/host:port`.
+fn global_proxy(text: &str) -> Result<GlobalProxy, String> {
+    let wrong = || "write it as namespace/host:port".to_owned();
+    let (service, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let key = key(service).map_err(|_| wrong())?;
+    let port = port.parse().map_err(|_| wrong())?;
+    Ok(GlobalProxy { host: EgressHost { namespace: key.namespace, host: key.name }, port })
+}

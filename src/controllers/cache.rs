@@ -1,0 +1,95 @@
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt};
+
+use crate::graph::ObjectKey;
+
+/// A watch's cache that also knows our own writes, which the watch shows only a moment later. Without it, a
+/// decision made in that moment would be made on the state before our last write, and write it again.
+pub struct Cache<K: Resource + 'static>
+where
+    K::DynamicType: Eq + Hash + Clone,
+{
+    store: Store<K>,
+    written: Mutex<HashMap<ObjectKey, Written<K>>>,
+}
+
+enum Written<K> {
+    Object(Arc<K>),
+    Deleted { version: u64 },
+}
+
+impl<K> Cache<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + 'static,
+{
+    /// A cache over the store of a watch.
+    #[must_use]
+    pub fn new(store: Store<K>) -> Self {
+        Self { store, written: Mutex::default() }
+    }
+
+    /// The newest state known of an object.
+    #[must_use]
+    pub fn get(&self, key: &ObjectKey) -> Option<Arc<K>> {
+        let watched = self.store.get(&ObjectRef::new(&key.name).within(&key.namespace));
+        let mut all = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get(key) {
+            Some(Written::Object(object)) if newer(object.as_ref(), watched.as_deref()) => Some(object.clone()),
+            Some(Written::Deleted { version: gone }) if watched.as_deref().is_none_or(|w| version(w) <= *gone) => None,
+            Some(_) => {
+                all.remove(key);
+                watched
+            }
+            None => watched,
+        }
+    }
+
+    /// The store of the watch itself.
+    #[must_use]
+    pub fn store(&self) -> &Store<K> {
+        &self.store
+    }
+
+    /// Notes what the API server answered to a write of ours.
+    pub fn wrote(&self, key: &ObjectKey, object: K) {
+        self.note(key, Written::Object(Arc::new(object)));
+    }
+
+    /// Notes that we deleted an object in the state `last`.
+    pub fn deleted(&self, key: &ObjectKey, last: &K) {
+        self.note(key, Written::Deleted { version: version(last) });
+    }
+
+    /// Forgets our own writes of an object: the watch says that it is gone.
+    pub fn forget(&self, key: &ObjectKey) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    fn note(&self, key: &ObjectKey, written: Written<K>) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), written);
+    }
+}
+
+impl<K: Resource + 'static> Debug for Cache<K>
+where
+    K::DynamicType: Eq + Hash + Clone,
+{
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache").finish_non_exhaustive()
+    }
+}
+
+/// Whether our copy is newer than the watch's. Resource versions of one resource can be compared as numbers
+/// (promised by Kubernetes since 1.35, and so with etcd ever since).
+fn newer<K: ResourceExt>(own: &K, watched: Option<&K>) -> bool {
+    watched.is_none_or(|watched| watched.uid() == own.uid() && version(own) > version(watched))
+}
+
+fn version<K: ResourceExt>(object: &K) -> u64 {
+    object.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
+}

@@ -1,0 +1,177 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::graph::{Change, Graph, ObjectKey, Observation};
+use crate::sources::Observer;
+
+/// How many messages are taken in before the graph is published.
+const BATCH: usize = 1024;
+/// How many batches of calls may wait. A source drops what does not fit.
+const CALLS: usize = 1024;
+/// How many changes may wait. A watch waits for room.
+const CHANGES: usize = 1024;
+
+/// What the owner of the graph is told.
+#[derive(Debug)]
+pub enum Message {
+    /// Something of the mesh changed.
+    Change(Change),
+    /// A fence is to be looked at, although the graph is the same.
+    Touch(ObjectKey),
+    /// All fences are to be looked at.
+    TouchAll,
+    /// Answer, to show that the owner is alive and has taken in all that was sent before.
+    Echo(oneshot::Sender<()>),
+}
+
+/// The ways to the graph and its owner.
+#[derive(Clone, Debug)]
+pub struct Mesh {
+    graph: Arc<ArcSwap<Graph>>,
+    changes: mpsc::Sender<Message>,
+    calls: mpsc::Sender<Vec<Observation>>,
+    /// Turned to true when every watch has listed its objects once: before, nothing is decided.
+    synced: watch::Sender<bool>,
+}
+
+/// The owner's ends of the queues.
+#[derive(Debug)]
+pub struct Owner {
+    mesh: Mesh,
+    changes: mpsc::Receiver<Message>,
+    calls: mpsc::Receiver<Vec<Observation>>,
+    triggers: mpsc::Sender<ObjectKey>,
+}
+
+impl Mesh {
+    /// An empty graph, its owner, and the fences that the owner wants looked at.
+    #[must_use]
+    pub fn new(domain: &str) -> (Self, Owner, mpsc::Receiver<ObjectKey>) {
+        let (changes, changes_in) = mpsc::channel(CHANGES);
+        let (calls, calls_in) = mpsc::channel(CALLS);
+        let (triggers, triggers_out) = mpsc::channel(CHANGES);
+        let graph = Arc::new(ArcSwap::from_pointee(Graph::new(domain)));
+        let mesh = Self { graph, changes, calls, synced: watch::Sender::new(false) };
+        (mesh.clone(), Owner { mesh, changes: changes_in, calls: calls_in, triggers }, triggers_out)
+    }
+
+    /// The graph as it was published last.
+    #[must_use]
+    pub fn graph(&self) -> Arc<Graph> {
+        self.graph.load_full()
+    }
+
+    /// What a source needs.
+    #[must_use]
+    pub fn observer(&self) -> Observer {
+        Observer { graph: self.graph.clone(), queue: self.calls.clone() }
+    }
+
+    /// Tells the owner something, waiting for room.
+    pub async fn tell(&self, message: Message) {
+        // The owner ends only with the process.
+        let _ = self.changes.send(message).await;
+    }
+
+    /// Waits until the owner has taken in all that was told before.
+    pub async fn settled(&self) {
+        let (answer, answered) = oneshot::channel();
+        self.tell(Message::Echo(answer)).await;
+        let _ = answered.await;
+    }
+
+    /// Says that every watch has listed its objects.
+    pub fn set_synced(&self) {
+        self.synced.send_replace(true);
+    }
+
+    /// Whether every watch has listed its objects.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        *self.synced.borrow()
+    }
+
+    /// Waits until every watch has listed its objects.
+    pub async fn synced(&self) {
+        let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
+    }
+}
+
+impl Owner {
+    /// Keeps the graph until `stop` is cancelled: takes changes and calls in, publishes, and names the fences
+    /// to look at.
+    pub async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.keep()).await;
+    }
+
+    async fn keep(&mut self) {
+        let mut graph = Graph::clone(&self.mesh.graph());
+        // Named as fast as they are looked at; meanwhile, changes are taken in: whoever looks at the fences starts
+        // only when all has been listed.
+        let (mut waiting, triggers) = (BTreeSet::new(), self.triggers.clone());
+        loop {
+            tokio::select! {
+                taken = self.take_in(&mut graph) => {
+                    let Some((touched, echoes)) = taken else { return };
+                    self.mesh.graph.store(Arc::new(graph.clone()));
+                    for echo in echoes {
+                        let _ = echo.send(());
+                    }
+                    waiting.extend(touched);
+                }
+                Ok(room) = triggers.reserve(), if !waiting.is_empty() => {
+                    if let Some(key) = waiting.pop_first() {
+                        room.send(key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in whatever waits, up to a batch; `None` when nobody is left to send. Can be dropped while it waits.
+    async fn take_in(
+        &mut self,
+        graph: &mut Graph,
+    ) -> Option<(BTreeSet<ObjectKey>, Vec<oneshot::Sender<()>>)> {
+        let (mut touched, mut echoes) = (BTreeSet::new(), Vec::new());
+        tokio::select! {
+            calls = self.calls.recv() => learn(graph, calls?, &mut touched),
+            message = self.changes.recv() => hear(graph, message?, &mut touched, &mut echoes),
+        }
+        for _ in 0..BATCH {
+            let (calls, message) = (self.calls.try_recv().ok(), self.changes.try_recv().ok());
+            if calls.is_none() && message.is_none() {
+                break;
+            }
+            learn(graph, calls.unwrap_or_default(), &mut touched);
+            if let Some(message) = message {
+                hear(graph, message, &mut touched, &mut echoes);
+            }
+        }
+        Some((touched, echoes))
+    }
+}
+
+fn learn(graph: &mut Graph, calls: Vec<Observation>, touched: &mut BTreeSet<ObjectKey>) {
+    for call in calls {
+        touched.extend(graph.apply(Change::Call(call)));
+    }
+}
+
+fn hear(
+    graph: &mut Graph,
+    message: Message,
+    touched: &mut BTreeSet<ObjectKey>,
+    echoes: &mut Vec<oneshot::Sender<()>>,
+) {
+    match message {
+        Message::Change(change) => touched.extend(graph.apply(change)),
+        Message::Touch(key) => drop(touched.insert(key)),
+        Message::TouchAll => touched.extend(graph.fence_keys().cloned()),
+        Message::Echo(answer) => echoes.push(answer),
+    }
+}

@@ -1,0 +1,26 @@
+//! The I/O around the decisions: watch, keep the graph, decide, write.
+//!
+//! ```text
+//! watches ──changes──▶ mesh (owns the graph) ──fences to look at──▶ service_fence ──writes──▶ API server
+//! sources ──calls────▶    │                                            ▲
+//!                         └──────────── published graph ───────────────┘
+//! ```
+
+mod backoff;
+mod cache;
+mod error;
+mod mesh;
+mod metrics;
+mod operator;
+mod service_fence;
+mod switch;
+mod watches;
+mod write;
+
+pub use error::Error;
+pub use mesh::{Mesh, Message};
+pub use metrics::Metrics;
+pub use operator::{Options, run};
+pub use service_fence::{Context, reconcile};
+pub use switch::{OPEN_ALL, Switch};
+pub use watches::Caches;

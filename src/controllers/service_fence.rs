@@ -1,0 +1,174 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{Stream, StreamExt};
+use jiff::Timestamp;
+use kube::runtime::controller::{Action, Config, Error as RunError, applier};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Client, Resource, ResourceExt};
+use tracing::{debug, info, warn};
+
+use super::backoff::Failures;
+use super::error::Error;
+use super::mesh::Mesh;
+use super::metrics::Metrics;
+use super::switch::Switch;
+use super::watches::Caches;
+use super::write::{FINALIZER, Writer};
+use crate::api::ServiceFence;
+use crate::fence::{Input, MANAGER, Plan, Settings, SidecarAction, is_owned_by, plan};
+use crate::graph::ObjectKey;
+use crate::istio::Sidecar;
+
+/// How many fences are worked on at once.
+const CONCURRENCY: u16 = 32;
+
+/// What the reconciler works with.
+pub struct Context {
+    mesh: Mesh,
+    caches: Arc<Caches>,
+    switch: Switch,
+    settings: Settings,
+    writer: Writer,
+    metrics: Metrics,
+    failures: Failures,
+}
+
+impl Context {
+    /// What the reconciler works with, writing by `client` and naming `instance` in Events.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        instance: Option<String>,
+        mesh: Mesh,
+        caches: Arc<Caches>,
+        switch: Switch,
+        settings: Settings,
+        metrics: Metrics,
+    ) -> Self {
+        let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.into(), instance });
+        let writer = Writer { client, recorder, metrics: metrics.clone() };
+        Self { mesh, caches, switch, settings, writer, metrics, failures: Failures::default() }
+    }
+}
+
+/// Reconciles the fences that `keys` names, until that stream ends.
+pub(super) async fn run(context: Arc<Context>, keys: impl Stream<Item = ObjectKey> + Send + 'static) {
+    let queue = keys.map(|key| {
+        let reference = ObjectRef::<ServiceFence>::new(&key.name).within(&key.namespace);
+        Ok::<_, watcher::Error>(reference)
+    });
+    let store = context.caches.fences.store().clone();
+    let config = Config::default().concurrency(CONCURRENCY);
+    let boxed = |fence, context| Box::pin(reconcile(fence, context));
+    let on_error = |fence: Arc<_>, error: &_, context: Arc<_>| on_error(&fence, error, &context);
+    applier(boxed, on_error, context.clone(), store, queue.boxed(), config)
+        .for_each(|result| {
+            // A fence that was named by a change and deleted meanwhile: nothing of it is to be kept.
+            if let Err(RunError::ObjectNotFound(gone)) = result {
+                context.failures.clear(&ObjectKey::new(gone.namespace.unwrap_or_default(), gone.name));
+            }
+            std::future::ready(())
+        })
+        .await;
+}
+
+fn on_error(fence: &ServiceFence, error: &Error, context: &Context) -> Action {
+    let key = key(fence);
+    let delay = context.failures.count(&key);
+    warn!(fence = %key, %error, ?delay, "a fence could not be brought about; it is tried again");
+    Action::requeue(delay)
+}
+
+/// Brings one fence about: gathers, decides, writes.
+///
+/// # Errors
+/// If a write failed; what was written before stands, and the next try starts from there.
+pub async fn reconcile(fence: Arc<ServiceFence>, context: Arc<Context>) -> Result<Action, Error> {
+    let started = Instant::now();
+    let key = key(fence.as_ref());
+    let fence = context.caches.fences.get(&key).unwrap_or(fence);
+    let sidecar = context.caches.sidecars.get(&key);
+    let plan = context.decide(&fence, sidecar.as_deref());
+    context.carry_out(&key, &fence, sidecar.as_deref(), &plan).await?;
+    context.failures.clear(&key);
+    context.metrics.reconciled(started);
+    Ok(next(plan.wake))
+}
+
+fn next(wake: Option<Timestamp>) -> Action {
+    let delay = |at| Duration::try_from(Timestamp::now().until(at).ok()?).ok();
+    wake.map_or_else(Action::await_change, |at| Action::requeue(delay(at).unwrap_or_default()))
+}
+
+impl Context {
+    fn decide(&self, fence: &ServiceFence, sidecar: Option<&Sidecar>) -> Plan {
+        plan(&Input {
+            fence,
+            sidecar,
+            graph: &self.mesh.graph(),
+            settings: &self.settings,
+            open_all: self.switch.open_all(),
+            now: Timestamp::now(),
+        })
+    }
+
+    /// Writes what was decided. Knowledge goes first: what a Sidecar lists is already durable in the status.
+    async fn carry_out(
+        &self,
+        key: &ObjectKey,
+        fence: &ServiceFence,
+        sidecar: Option<&Sidecar>,
+        plan: &Plan,
+    ) -> Result<(), Error> {
+        let held = fence.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+        let going = fence.meta().deletion_timestamp.is_some();
+        if plan.hold && !held && !going {
+            self.caches.fences.wrote(key, self.writer.hold(fence, true).await?);
+        }
+        if !going && fence.status.as_ref() != Some(&plan.status) {
+            self.caches.fences.wrote(key, self.writer.status(fence, &plan.status).await?);
+            if let Some(transition) = &plan.transition {
+                self.writer.event(fence, transition).await;
+            }
+        }
+        self.apply(key, fence, sidecar, &plan.sidecar).await?;
+        if held && !plan.hold {
+            match self.writer.hold(fence, false).await {
+                // It went with its last finalizer, and this look came before the watch said so.
+                Err(error) if going && error.is_gone() => {}
+                result => self.caches.fences.wrote(key, result?),
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(
+        &self,
+        key: &ObjectKey,
+        fence: &ServiceFence,
+        current: Option<&Sidecar>,
+        action: &SidecarAction,
+    ) -> Result<(), Error> {
+        match (action, current) {
+            (SidecarAction::Apply(desired), _) => {
+                let owned = current.is_some_and(|current| is_owned_by(current, fence));
+                self.caches.sidecars.wrote(key, self.writer.sidecar(desired, owned).await?);
+                debug!(fence = %key, "Sidecar applied");
+            }
+            (SidecarAction::Delete, Some(current)) => {
+                self.writer.delete(current).await?;
+                self.caches.sidecars.deleted(key, current);
+                info!(fence = %key, "the workload has its full configuration back");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn key(fence: &ServiceFence) -> ObjectKey {
+    ObjectKey::new(fence.namespace().unwrap_or_default(), fence.name_any())
+}

@@ -1,0 +1,258 @@
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::runtime::reflector::{Store, store};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::core::DeserializeGuard;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::cache::Cache;
+use super::mesh::{Mesh, Message};
+use crate::api::ServiceFence;
+use crate::fence::known;
+use crate::graph::{self, Change, Graph, Labels, ObjectKey, PodSelection};
+use crate::istio::{ServiceEntry, Sidecar};
+
+/// The objects that decisions read in full.
+#[derive(Debug)]
+pub struct Caches {
+    /// The fences.
+    pub fences: Cache<ServiceFence>,
+    /// The Sidecars, ours and others'.
+    pub sidecars: Cache<Sidecar>,
+}
+
+impl Caches {
+    /// Caches over the stores of watches.
+    #[must_use]
+    pub fn new(fences: Store<ServiceFence>, sidecars: Store<Sidecar>) -> Self {
+        Self { fences: Cache::new(fences), sidecars: Cache::new(sidecars) }
+    }
+}
+
+/// What a kind of object means for the graph.
+struct Kind<K> {
+    changed: fn(&K) -> Change,
+    gone: fn(ObjectKey) -> Change,
+    known: fn(&Graph) -> Vec<ObjectKey>,
+}
+
+/// How many kinds are watched here.
+pub(super) const KINDS: usize = 5;
+
+/// Watches everything that decisions rest on, until `stop` is cancelled; `listed` hears once for each kind that
+/// has been listed.
+pub(super) fn start(
+    client: &Client,
+    mesh: &Mesh,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+    listed: &mpsc::Sender<()>,
+) -> Arc<Caches> {
+    let (fences, fence_writer) = store();
+    let (sidecars, sidecar_writer) = store();
+    let caches = Arc::new(Caches::new(fences, sidecars));
+    let fences = reflected(guarded_events(client), fence_writer, caches.clone(), |caches| &caches.fences);
+    let sidecars = reflected(guarded_events(client), sidecar_writer, caches.clone(), |caches| &caches.sidecars);
+    let watches: [BoxFuture<'static, ()>; KINDS] = [
+        follow(events(client), mesh.clone(), SERVICES, listed.clone()).boxed(),
+        follow(guarded_events(client), mesh.clone(), SERVICE_ENTRIES, listed.clone()).boxed(),
+        follow(events(client), mesh.clone(), PODS, listed.clone()).boxed(),
+        follow(fences, mesh.clone(), FENCES, listed.clone()).boxed(),
+        touch(sidecars, mesh.clone(), listed.clone()).boxed(),
+    ];
+    for watch in watches {
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            stop.run_until_cancelled_owned(watch).await;
+        });
+    }
+    caches
+}
+
+/// The events of a kind in all namespaces, with back-off and jitter after errors.
+fn events<K>(client: &Client) -> impl Stream<Item = Event<K>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    watch(Api::<K>::all(client.clone()), watcher::Config::default())
+        .default_backoff()
+        .filter_map(|event| async {
+            event.inspect_err(|error| warn!(kind = %K::kind(&()), %error, "watch failed; it starts again")).ok()
+        })
+        .map(|mut event| {
+            // Nobody reads them, and they are often larger than the rest.
+            if let Event::Apply(object) | Event::InitApply(object) = &mut event {
+                object.meta_mut().managed_fields = None;
+            }
+            event
+        })
+}
+
+/// The same for custom resources, which an older definition may let in with a shape that we cannot read: such an
+/// object is left alone, and does not stop the others.
+fn guarded_events<K>(client: &Client) -> impl Stream<Item = Event<K>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    events::<DeserializeGuard<K>>(client).filter_map(|event| std::future::ready(readable(event)))
+}
+
+fn readable<K: Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
+    let read = |guard: DeserializeGuard<K>| {
+        let name = guard.meta().name.clone().unwrap_or_default();
+        guard.0.inspect_err(|error| warn!(kind = %K::kind(&()), name, %error, "an object cannot be read")).ok()
+    };
+    Some(match event {
+        Event::Apply(object) => Event::Apply(read(object)?),
+        Event::InitApply(object) => Event::InitApply(read(object)?),
+        Event::Delete(object) => Event::Delete(read(object)?),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    })
+}
+
+/// Keeps a watch's objects in its cache before anybody hears of them.
+fn reflected<K>(
+    events: impl Stream<Item = Event<K>> + Send,
+    mut writer: Writer<K>,
+    caches: Arc<Caches>,
+    cache: fn(&Caches) -> &Cache<K>,
+) -> impl Stream<Item = Event<K>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+{
+    events.inspect(move |event| {
+        writer.apply_watcher_event(event);
+        if let Event::Delete(object) = event {
+            cache(&caches).forget(&key(object));
+        }
+    })
+}
+
+/// Tells the graph's owner what a watch says; after a fresh listing also what is gone since the last one.
+async fn follow<K: Resource + ResourceExt>(
+    events: impl Stream<Item = Event<K>> + Send,
+    mesh: Mesh,
+    kind: Kind<K>,
+    listed: mpsc::Sender<()>,
+) {
+    let mut events = std::pin::pin!(events);
+    let mut present = HashSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Init => present.clear(),
+            Event::Apply(object) => mesh.tell(Message::Change((kind.changed)(&object))).await,
+            Event::InitApply(object) => {
+                present.insert(key(&object));
+                mesh.tell(Message::Change((kind.changed)(&object))).await;
+            }
+            Event::Delete(object) => mesh.tell(Message::Change((kind.gone)(key(&object)))).await,
+            Event::InitDone => {
+                mesh.settled().await;
+                for missing in (kind.known)(&mesh.graph()).into_iter().filter(|key| !present.contains(key)) {
+                    mesh.tell(Message::Change((kind.gone)(missing))).await;
+                }
+                mesh.settled().await;
+                present = HashSet::new();
+                let _ = listed.try_send(());
+            }
+        }
+    }
+}
+
+/// Has the fence of a Sidecar's name looked at whenever the Sidecar changes: that is how drift is repaired.
+async fn touch(events: impl Stream<Item = Event<Sidecar>> + Send, mesh: Mesh, listed: mpsc::Sender<()>) {
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Apply(sidecar) | Event::Delete(sidecar) => mesh.tell(Message::Touch(key(&sidecar))).await,
+            Event::Init | Event::InitApply(_) => {}
+            Event::InitDone => {
+                mesh.tell(Message::TouchAll).await;
+                let _ = listed.try_send(());
+            }
+        }
+    }
+}
+
+const SERVICES: Kind<Service> = Kind {
+    changed: |service| {
+        let spec = service.spec.as_ref();
+        Change::Service(graph::Service {
+            key: key(service),
+            selector: Labels::from(spec.and_then(|spec| spec.selector.clone()).unwrap_or_default()),
+            headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
+        })
+    },
+    gone: Change::ServiceGone,
+    known: |graph| graph.registry().service_keys().cloned().collect(),
+};
+
+const SERVICE_ENTRIES: Kind<ServiceEntry> = Kind {
+    changed: |entry| {
+        let hosts = entry.spec.hosts.iter().map(|host| host.as_str().into()).collect();
+        Change::ServiceEntry(graph::ServiceEntry { key: key(entry), hosts })
+    },
+    gone: Change::ServiceEntryGone,
+    known: |graph| graph.registry().entry_keys().cloned().collect(),
+};
+
+const PODS: Kind<Pod> = Kind {
+    changed: |pod| match addresses(pod) {
+        Some(ips) => {
+            Change::Pod(graph::Pod { key: key(pod), ips, labels: Labels::from(pod.labels().clone()) })
+        }
+        None => Change::PodGone(key(pod)),
+    },
+    gone: Change::PodGone,
+    known: |graph| graph.workloads().pod_keys().cloned().collect(),
+};
+
+const FENCES: Kind<ServiceFence> = Kind {
+    changed: |fence| Change::Fence(facts(fence)),
+    gone: Change::FenceGone,
+    known: |graph| graph.fence_keys().cloned().collect(),
+};
+
+/// The addresses that are a pod's own: none for one that has ended (its address may be another's by now) and
+/// for one on the host's network.
+fn addresses(pod: &Pod) -> Option<Vec<IpAddr>> {
+    let status = pod.status.as_ref()?;
+    let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let shared = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
+    let ips: Vec<_> = status.pod_ips.iter().flatten().filter_map(|ip| ip.ip.parse().ok()).collect();
+    Some(ips).filter(|ips| !ended && !shared && !ips.is_empty())
+}
+
+fn facts(fence: &ServiceFence) -> graph::Fence {
+    let selector = fence.spec.workload_selector.as_ref().map(|selector| selector.labels.clone());
+    let selection = match selector.filter(|labels| !labels.is_empty()) {
+        Some(labels) => PodSelection::Labels(Labels::from(labels)),
+        None => PodSelection::Service,
+    };
+    let domains = fence.status.iter().flat_map(|status| &status.domains);
+    graph::Fence {
+        key: key(fence),
+        selection,
+        wants: fence.spec.host.keys().map(|host| host.as_str().into()).collect(),
+        known: domains.filter_map(|(host, domain)| Some((host.as_str().into(), known(domain)?))).collect(),
+    }
+}
+
+fn key<K: Resource>(object: &K) -> ObjectKey {
+    let meta = object.meta();
+    ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}

@@ -1,0 +1,151 @@
+use std::time::Duration;
+
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::json;
+
+use super::error::Error;
+use super::metrics::{Metrics, Written};
+use crate::api::{ServiceFence, ServiceFenceStatus};
+use crate::fence::{MANAGER, Transition};
+use crate::istio::Sidecar;
+
+/// How long the API server has to answer.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// Keeps a fence until its workload has its full configuration back.
+pub(super) const FINALIZER: &str = "palisade.io/open-first";
+
+/// The writes of the fence controller, each by server-side apply where the API has it.
+#[derive(Clone)]
+pub(super) struct Writer {
+    pub(super) client: Client,
+    pub(super) recorder: Recorder,
+    pub(super) metrics: Metrics,
+}
+
+impl Writer {
+    /// Puts our finalizer on a fence, or takes it off: server-side apply leaves those of others alone.
+    pub(super) async fn hold(&self, fence: &ServiceFence, hold: bool) -> Result<ServiceFence, Error> {
+        let finalizers = if hold { vec![FINALIZER] } else { Vec::new() };
+        let patch = identify(fence, json!({ "finalizers": finalizers }));
+        let (params, patch) = (PatchParams::apply("palisade-finalizer"), Patch::Apply(&patch));
+        let api = self.fences(fence);
+        let name = fence.name_any();
+        let call = api.patch(&name, &params, &patch);
+        self.attempt(Written::Finalizer, "change the fence's finalizer", call).await
+    }
+
+    /// Writes a fence's status.
+    pub(super) async fn status(
+        &self,
+        fence: &ServiceFence,
+        status: &ServiceFenceStatus,
+    ) -> Result<ServiceFence, Error> {
+        let mut patch = identify(fence, json!({}));
+        patch["status"] = json!(status);
+        // The status is ours alone, so that an edit of it by hand does not stop us.
+        let (params, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(&patch));
+        let api = self.fences(fence);
+        let name = fence.name_any();
+        let call = api.patch_status(&name, &params, &patch);
+        self.attempt(Written::Status, "write the fence's status", call).await
+    }
+
+    /// Applies a Sidecar. `owned`: it is the fence's already, so what others changed in it is drift and is
+    /// repaired; else a conflict is an error, and nobody's Sidecar is taken over.
+    pub(super) async fn sidecar(&self, sidecar: &Sidecar, owned: bool) -> Result<Sidecar, Error> {
+        let params = PatchParams { force: owned, ..PatchParams::apply(MANAGER) };
+        let (api, patch) = (self.sidecars(sidecar), Patch::Apply(sidecar));
+        let name = sidecar.name_any();
+        let call = api.patch(&name, &params, &patch);
+        let applied = self.attempt(Written::Sidecar, "apply the Sidecar", call).await?;
+        match surplus_labels(&applied, sidecar) {
+            Some(patch) if owned => {
+                let params =
+                    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+                let patch = Patch::Merge(&patch);
+                let call = api.patch(&name, &params, &patch);
+                self.attempt(Written::Sidecar, "take others' labels off the Sidecar's selector", call).await
+            }
+            _ => Ok(applied),
+        }
+    }
+
+    /// Deletes a Sidecar in just the state that was decided upon.
+    pub(super) async fn delete(&self, sidecar: &Sidecar) -> Result<(), Error> {
+        let preconditions =
+            Preconditions { uid: sidecar.uid(), resource_version: sidecar.resource_version() };
+        let params = DeleteParams::default().preconditions(preconditions);
+        let (api, name) = (self.sidecars(sidecar), sidecar.name_any());
+        match self.attempt(Written::Sidecar, "delete the Sidecar", api.delete(&name, &params)).await {
+            Err(Error::Api { source, .. }) if is_not_found(&source) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// Tells a transition as an Event. A lost Event is no reason to try the rest again.
+    pub(super) async fn event(&self, fence: &ServiceFence, transition: &Transition) {
+        let type_ = if transition.warning { EventType::Warning } else { EventType::Normal };
+        let event = Event {
+            type_,
+            reason: transition.reason.to_owned(),
+            note: Some(transition.message.clone()),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        let reference = fence.object_ref(&());
+        let call = self.recorder.publish(&event, &reference);
+        if let Err(error) = self.attempt(Written::Event, "publish an Event", call).await {
+            tracing::warn!(fence = %reference.name.unwrap_or_default(), %error, "an Event was lost");
+        }
+    }
+
+    async fn attempt<T>(
+        &self,
+        kind: Written,
+        action: &'static str,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Error> {
+        let result = match tokio::time::timeout(TIMEOUT, call).await {
+            Ok(result) => result.map_err(|source| Error::Api { action, source: Box::new(source) }),
+            Err(_) => Err(Error::Timeout { action, time: TIMEOUT }),
+        };
+        self.metrics.wrote(kind, result.as_ref().err().map_or("ok", Error::category));
+        result
+    }
+
+    fn fences(&self, fence: &ServiceFence) -> Api<ServiceFence> {
+        Api::namespaced(self.client.clone(), &fence.namespace().unwrap_or_default())
+    }
+
+    fn sidecars(&self, sidecar: &Sidecar) -> Api<Sidecar> {
+        Api::namespaced(self.client.clone(), &sidecar.namespace().unwrap_or_default())
+    }
+}
+
+/// The identity of a fence in a patch. With its uid, a patch cannot create anew a fence that was deleted.
+fn identify(fence: &ServiceFence, more: serde_json::Value) -> serde_json::Value {
+    let mut metadata = more;
+    metadata["name"] = json!(fence.name_any());
+    metadata["uid"] = json!(fence.uid());
+    json!({
+        "apiVersion": ServiceFence::api_version(&()),
+        "kind": ServiceFence::kind(&()),
+        "metadata": metadata,
+    })
+}
+
+/// Takes the labels off that somebody added to our selector. Server-side apply, even by force, leaves them: each
+/// entry of that map has its own owner (Istio's CRD does not call it atomic).
+fn surplus_labels(applied: &Sidecar, desired: &Sidecar) -> Option<serde_json::Value> {
+    let (applied, desired) =
+        (applied.spec.workload_selector.as_ref()?, desired.spec.workload_selector.as_ref()?);
+    let surplus = applied.labels.keys().filter(|label| !desired.labels.contains_key(*label));
+    let gone: serde_json::Map<_, _> = surplus.map(|label| (label.clone(), json!(null))).collect();
+    (!gone.is_empty()).then(|| json!({ "spec": { "workloadSelector": { "labels": gone } } }))
+}
+
+fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}

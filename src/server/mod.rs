@@ -1,0 +1,71 @@
+//! Health and metrics over HTTP: `/livez`, `/readyz`, `/metrics`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::controllers::Mesh;
+
+/// How long the graph's owner may take to show that it is alive.
+const PATIENCE: Duration = Duration::from_secs(5);
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone)]
+struct Served {
+    mesh: Mesh,
+    registry: Arc<Registry>,
+}
+
+/// Serves health and metrics on `listener` until `stop` is cancelled.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    mesh: Mesh,
+    registry: Registry,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(Served { mesh, registry: Arc::new(registry) });
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+/// Alive is who still takes changes in: a stuck owner of the graph is a reason to restart.
+async fn livez(State(served): State<Served>) -> impl IntoResponse {
+    match timeout(PATIENCE, served.mesh.settled()).await {
+        Ok(()) => (StatusCode::OK, "ok\n"),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the graph's owner does not answer\n"),
+    }
+}
+
+/// Ready is who has seen every object once: only then is anything learned from an access log.
+async fn readyz(State(served): State<Served>) -> impl IntoResponse {
+    if served.mesh.is_synced() {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not every watch has listed its objects yet\n")
+    }
+}
+
+async fn metrics(State(served): State<Served>) -> impl IntoResponse {
+    let mut text = String::new();
+    match encode(&mut text, &served.registry) {
+        Ok(()) => Ok(([(CONTENT_TYPE, METRICS_TYPE)], text)),
+        Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
+}

@@ -1,0 +1,182 @@
+//! The custom resource definitions: what is checked in is what the types say, and the types say what is meant.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "Clippy's own exception misses what test functions call"
+)]
+
+use std::fs;
+use std::path::Path;
+
+use kube::CustomResourceExt;
+use palisade::api::{ServiceFence, ServiceFenceStatus};
+use palisade::cli::crds;
+use regex::Regex;
+use serde_json::{Value, json};
+
+/// The schema of a ServiceFence.
+fn schema() -> Value {
+    let definition = serde_json::to_value(ServiceFence::crd()).unwrap();
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+}
+
+/// Every schema within a schema, with the way to it.
+fn within(schema: &Value, path: &str) -> Vec<(String, Value)> {
+    let children = match schema {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), value)).collect(),
+        Value::Array(items) => items.iter().enumerate().map(|(i, value)| (i.to_string(), value)).collect(),
+        _ => Vec::new(),
+    };
+    let deeper = children.into_iter().flat_map(|(name, value)| within(value, &format!("{path}/{name}")));
+    std::iter::once((path.to_owned(), schema.clone())).chain(deeper).collect()
+}
+
+/// The regular expression that the rules of a field match with (RE2 in CEL; the crate reads the same here).
+fn pattern(pointer: &str) -> Regex {
+    nth_pattern(pointer, 0)
+}
+
+fn nth_pattern(pointer: &str, number: usize) -> Regex {
+    let schema = schema();
+    let rules = &schema.pointer(pointer).unwrap()["x-kubernetes-validations"];
+    let rule = rules[number]["rule"].as_str().unwrap();
+    let (_, rest) = rule.split_once("matches('").expect("a rule that matches");
+    Regex::new(rest.split_once("')").expect("a pattern").0).unwrap()
+}
+
+#[test]
+fn the_definitions_that_are_checked_in_are_those_of_the_types() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rendered = crds::render().unwrap();
+    for file in ["crds/servicefences.yaml", "charts/palisade/crds/servicefences.yaml"] {
+        let text = fs::read_to_string(root.join(file)).unwrap_or_default();
+        assert!(text == rendered, "{file} is not what `palisade crds` prints: run `make generate`");
+    }
+}
+
+#[test]
+fn the_names_are_slimes() {
+    let definition = serde_json::to_value(ServiceFence::crd()).unwrap();
+    assert_eq!(definition["metadata"]["name"], "servicefences.microservice.slime.io");
+    assert_eq!(definition["spec"]["versions"][0]["name"], "v1alpha1");
+    assert_eq!(definition["spec"]["scope"], "Namespaced");
+    let fence: ServiceFence = serde_json::from_value(json!({
+        "apiVersion": "microservice.slime.io/v1alpha1",
+        "kind": "ServiceFence",
+        "metadata": { "name": "client", "namespace": "shop" },
+        "spec": {
+            "enable": true,
+            "host": { "reviews.shop.svc.cluster.local": { "stable": {} }, "shop/*": {} },
+            "workloadSelector": { "fromService": true },
+        },
+    }))
+    .unwrap();
+    assert_eq!((fence.spec.enable, fence.spec.host.len()), (true, 2));
+    assert!(fence.spec.workload_selector.unwrap().from_service);
+}
+
+#[test]
+fn every_rule_has_a_message_and_every_map_that_a_rule_goes_through_has_a_limit() {
+    let rules: Vec<_> = within(&schema(), "")
+        .into_iter()
+        .filter(|(_, s)| s.get("x-kubernetes-validations").is_some())
+        .collect();
+    assert_eq!(rules.len(), 2, "{rules:?}");
+    for (path, schema) in rules {
+        let all = schema["x-kubernetes-validations"].as_array().unwrap().clone();
+        assert!(
+            all.iter().all(|rule| rule["message"].as_str().is_some_and(|text| text.len() > 20)),
+            "{path}"
+        );
+        assert!(
+            schema["maxProperties"].is_u64(),
+            "{path}: the API server bounds the cost of rules by limits"
+        );
+    }
+}
+
+#[test]
+fn every_field_of_the_schema_is_described() {
+    for (path, schema) in within(&schema(), "") {
+        let Some(fields) = schema.get("properties").and_then(Value::as_object) else { continue };
+        for (name, field) in fields {
+            assert!(field["description"].is_string() || path.is_empty(), "{path}/{name}");
+        }
+    }
+}
+
+#[test]
+fn a_host_of_a_spec_is_a_full_name_or_a_whole_namespace() {
+    let pattern = pattern("/properties/spec/properties/host");
+    let long = format!("{}.example.com", "a".repeat(63));
+    let accepted =
+        ["reviews.shop.svc.cluster.local", "www.example.com", "a.b", "1.2x", "shop/*", "s/*", &long];
+    for host in accepted {
+        assert!(pattern.is_match(host), "{host}");
+    }
+    let too_long = format!("{}.example.com", "a".repeat(64));
+    let refused = [
+        "",
+        "reviews",
+        "Reviews.shop",
+        "reviews.shop:9080",
+        "*",
+        "*/*",
+        "*.example.com",
+        "shop/reviews.shop.svc.cluster.local",
+        "shop/",
+        "/*",
+        "shop/*x",
+        "a..b",
+        ".a.b",
+        "a.b.",
+        "-a.b",
+        "a-.b",
+        "a_b.c",
+        "a.b\n",
+        " a.b",
+        &too_long,
+    ];
+    for host in refused {
+        assert!(!pattern.is_match(host), "{host}");
+    }
+}
+
+#[test]
+fn a_label_of_a_selector_is_a_label_value() {
+    let pattern = pattern("/properties/spec/properties/workloadSelector/properties/labels");
+    for value in ["", "a", "A", "v1.2-rc_3", "1"] {
+        assert!(pattern.is_match(value), "{value}");
+    }
+    for value in ["-a", "a-", "a b", "a/b", "*", "é"] {
+        assert!(!pattern.is_match(value), "{value}");
+    }
+}
+
+#[test]
+fn a_status_that_slime_left_can_be_read() {
+    for word in [json!("ACTIVE"), json!("EXPIRE"), json!("EXPIREWAIT"), json!(1)] {
+        let status = json!({
+            "domains": { "reviews.shop.svc.cluster.local": { "hosts": ["reviews.shop.svc.cluster.local"], "status": word } },
+            "metricStatus": { "{destination_service=\"reviews.shop.svc.cluster.local\"}": "1" },
+        });
+        let read = serde_json::from_value::<ServiceFenceStatus>(status);
+        assert!(read.is_ok(), "{word}: one such fence would end the watch of all: {read:?}");
+    }
+}
+
+#[test]
+fn a_label_key_is_one_of_kubernetes() {
+    let labels = "/properties/spec/properties/workloadSelector/properties/labels";
+    let pattern = nth_pattern(labels, 1);
+    let long = "a".repeat(63);
+    for accepted in ["app", "a", "app.kubernetes.io/name", "App_1.x", &long] {
+        assert!(pattern.is_match(accepted), "{accepted}");
+    }
+    for refused in
+        ["", "*", "a*", "a b", "-a", "a-", "/a", "a/", "a/b/c", "Example.com/a", &format!("{long}a")]
+    {
+        assert!(!pattern.is_match(refused), "{refused}");
+    }
+}
