@@ -1,0 +1,65 @@
+{{/* Labels of every object; takes a dict of the root context and the component's name. */}}
+{{- define "palisade.labels" -}}
+app.kubernetes.io/name: {{ .component }}
+app.kubernetes.io/part-of: palisade
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- end }}
+
+{{- define "palisade.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{/* The full host name of the global proxy's Service. */}}
+{{- define "palisade.globalProxyHost" -}}
+global-proxy.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
+{{- end }}
+
+{{/* The container's part of the restricted Pod Security Standard. */}}
+{{- define "palisade.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/* The pod's part of the restricted Pod Security Standard. */}}
+{{- define "palisade.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/* One access logger that streams to the operator; takes a dict of root, protocol (Http or Tcp) and name. */}}
+{{- define "palisade.accessLog" -}}
+- name: envoy.access_loggers.{{ lower .protocol }}_grpc
+  typed_config:
+    '@type': type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.{{ .protocol }}GrpcAccessLogConfig
+    common_config:
+      log_name: {{ .name }}
+      transport_api_version: V3
+      buffer_flush_interval: {{ .root.Values.accessLog.flushInterval }}
+      grpc_service:
+        envoy_grpc:
+          cluster_name: palisade-access-log
+{{- end }}
+
+{{/* A secret that the proxy's own agent serves over SDS; takes the secret's name. */}}
+{{- define "palisade.sdsSecret" -}}
+name: {{ . }}
+sds_config:
+  resource_api_version: V3
+  initial_fetch_timeout: 0s
+  api_config_source:
+    api_type: GRPC
+    transport_api_version: V3
+    set_node_on_first_message_only: true
+    grpc_services:
+    - envoy_grpc:
+        cluster_name: sds-grpc
+{{- end }}
