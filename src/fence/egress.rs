@@ -17,6 +17,8 @@ pub struct Egress {
     pub clusters_added: Option<Timestamp>,
     /// When `route` last lost hosts.
     pub routes_removed: Option<Timestamp>,
+    /// When `route` last got hosts out of a `keep` that stayed: what the next ones of a burst wait upon.
+    pub routes_added: Option<Timestamp>,
 }
 
 /// How long proxies are given before the next step.
@@ -43,7 +45,13 @@ impl Egress {
     /// A workload without a `Sidecar`: everything is routed.
     #[must_use]
     pub fn open() -> Self {
-        Self { route: Scope::Everything, keep: Scope::nothing(), clusters_added: None, routes_removed: None }
+        Self {
+            route: Scope::Everything,
+            keep: Scope::nothing(),
+            clusters_added: None,
+            routes_removed: None,
+            routes_added: None,
+        }
     }
 
     /// Whatever has a cluster.
@@ -57,9 +65,9 @@ impl Egress {
     /// The one rule: `route` never grows into what had no cluster a settle time ago, and no cluster goes in
     /// the step in which `route` changes, nor before its last route has drained.
     pub(super) fn advance(&self, target: &Scope, now: Timestamp, timings: &Timings) -> Step {
-        let settled_at = self.settled_at(timings).filter(|at| *at > now);
+        let ready_at = self.ready_at(timings).filter(|at| *at > now);
         let warm = target.intersection(&self.keep);
-        let waiting = settled_at.filter(|_| !warm.is_within(&self.route));
+        let waiting = ready_at.filter(|_| !warm.is_within(&self.route));
         let grown = if waiting.is_some() { Scope::nothing() } else { warm };
         let route = target.intersection(&self.route).union(&grown);
         // While some hosts settle, further ones wait: that makes a burst few writes.
@@ -69,6 +77,7 @@ impl Egress {
         if route != self.route {
             next.keep = self.clusters().beyond(&route);
             next.routes_removed = if self.route.is_within(&route) { self.routes_removed } else { Some(now) };
+            next.routes_added = if route.is_within(&self.route) { self.routes_added } else { Some(now) };
             next.route = route;
         } else if cold.is_nothing() && self.drained_at(timings).is_none_or(|at| at <= now) {
             next.keep = target.intersection(&self.keep).beyond(&self.route);
@@ -77,6 +86,7 @@ impl Egress {
             next.keep = next.keep.union(&cold);
             next.clusters_added = Some(now);
         }
+        next.routes_added = next.routes_added.filter(|_| !next.keep.is_nothing());
         Step { wake: next.wake(target, timings), egress: next }
     }
 
@@ -84,9 +94,16 @@ impl Egress {
     fn wake(&self, target: &Scope, timings: &Timings) -> Option<Timestamp> {
         let warming = !target.intersection(&self.keep).is_within(&self.route);
         let draining = !self.keep.is_within(target);
-        let settled = self.settled_at(timings).filter(|_| warming);
+        let ready = self.ready_at(timings).filter(|_| warming);
         let drained = self.drained_at(timings).filter(|_| draining);
-        settled.into_iter().chain(drained).min()
+        ready.into_iter().chain(drained).min()
+    }
+
+    /// When hosts of `keep` may be routed to: once their clusters are warm, and a settle time after those before
+    /// them, which makes a burst few writes while all clusters are kept.
+    fn ready_at(&self, timings: &Timings) -> Option<Timestamp> {
+        let paced_at = self.routes_added.and_then(|at| at.checked_add(timings.settle).ok());
+        self.settled_at(timings).into_iter().chain(paced_at).max()
     }
 
     fn settled_at(&self, timings: &Timings) -> Option<Timestamp> {

@@ -106,6 +106,18 @@ fn a_host_learned_while_the_first_fencing_drains_is_routed_at_once() {
     assert_eq!(step.wake, Some(at(50_000)), "growing does not prolong the drain");
 }
 
+#[test]
+fn a_burst_while_the_first_fencing_drains_goes_in_one_write_a_settle_time() {
+    let fenced = Egress::open().advance(&hosts(&["a"]), at(0), &TIMINGS).egress;
+    let first = fenced.advance(&hosts(&["a", "b"]), at(1_000), &TIMINGS).egress;
+    let busy = first.advance(&hosts(&["a", "b", "c"]), at(1_100), &TIMINGS);
+    assert_eq!((&busy.egress, busy.wake), (&first, Some(at(1_300))));
+    let next = first.advance(&hosts(&["a", "b", "c", "d"]), at(1_300), &TIMINGS).egress;
+    assert_eq!((&next.route, &next.keep), (&hosts(&["a", "b", "c", "d"]), &Scope::Everything));
+    let last = next.advance(&hosts(&["a", "b", "c", "d"]), at(50_000), &TIMINGS).egress;
+    assert_eq!((last.keep.is_nothing(), last.routes_added), (true, None));
+}
+
 fn target() -> impl Strategy<Value = Scope> {
     let some = prop::sample::subsequence(ALL.to_vec(), 0..=ALL.len());
     prop_oneof![1 => Just(Scope::Everything), 5 => some.prop_map(|hosts| hosts.into_iter().map(str::to_owned).collect())]
@@ -137,7 +149,10 @@ impl Proxy {
         let (clusters, routes) = (members(&egress.clusters()), members(&egress.route));
         for host in routes.difference(&self.routes) {
             let since = self.clusters.get(host).copied();
-            prop_assert!(since.is_some_and(|s| now >= s + TIMINGS.settle), "{host} is routed to before it is warm");
+            prop_assert!(
+                since.is_some_and(|s| now >= s + TIMINGS.settle),
+                "{host} is routed to before it is warm"
+            );
         }
         if routes != self.routes {
             let had: BTreeSet<_> = self.clusters.keys().copied().collect();

@@ -126,7 +126,7 @@ impl Input<'_> {
         };
         // What has to wait for its turn in the Sidecar waits here as well, so that a burst is few writes of the
         // status too. If it is lost until then, the next call brings it again: it still takes the detour.
-        let waits = action == SidecarAction::Leave && !target.is_within(&step.egress.clusters());
+        let waits = action == SidecarAction::Leave && !target.is_within(&step.egress.route);
         let noted = self.fence.status.as_ref().filter(|_| waits).map(|status| status.domains.clone());
         self.conclude(action, noted.unwrap_or(domains), &verdict, step.wake)
     }

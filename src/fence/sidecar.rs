@@ -19,6 +19,8 @@ pub const MANAGER: &str = "palisade";
 pub const CLUSTERS_ADDED: &str = "palisade.io/clusters-added";
 /// The annotation that says when the `Sidecar` last stopped routing to a host (RFC 3339).
 pub const ROUTES_REMOVED: &str = "palisade.io/routes-removed";
+/// The annotation that says when the `Sidecar` last routed to more of the hosts that it keeps (RFC 3339).
+pub const ROUTES_ADDED: &str = "palisade.io/routes-added";
 /// The address of the egress listener to which nobody connects. An abstract socket leaves no file behind.
 pub const KEEP_BIND: &str = "unix://@palisade-keep";
 
@@ -52,7 +54,14 @@ impl Egress {
             (None, None) if !keep.is_nothing() => (Some(now), Some(now)),
             times => times,
         };
-        Self { route: hosts(true).unwrap_or(Scope::Everything), keep, clusters_added, routes_removed }
+        let routes_added = timestamp(sidecar, ROUTES_ADDED);
+        Self {
+            route: hosts(true).unwrap_or(Scope::Everything),
+            keep,
+            clusters_added,
+            routes_removed,
+            routes_added,
+        }
     }
 }
 
@@ -93,7 +102,11 @@ fn listeners(egress: &Egress) -> Vec<EgressListener> {
 }
 
 fn annotations(egress: &Egress) -> BTreeMap<String, String> {
-    let times = [(CLUSTERS_ADDED, egress.clusters_added), (ROUTES_REMOVED, egress.routes_removed)];
+    let times = [
+        (CLUSTERS_ADDED, egress.clusters_added),
+        (ROUTES_REMOVED, egress.routes_removed),
+        (ROUTES_ADDED, egress.routes_added),
+    ];
     times.into_iter().filter_map(|(key, time)| Some((key.to_owned(), time?.to_string()))).collect()
 }
 

@@ -24,7 +24,7 @@ use palisade::api::{
     DependencySource, READY, ServiceFence, ServiceFenceSpec, WorkloadSelector as FenceSelector, reasons,
 };
 use palisade::controllers::{Caches, Context, Error, Mesh, Message, Metrics, Switch, reconcile};
-use palisade::fence::{CLUSTERS_ADDED, GlobalProxy, ROUTES_REMOVED, Settings, Timings, known};
+use palisade::fence::{CLUSTERS_ADDED, GlobalProxy, ROUTES_ADDED, ROUTES_REMOVED, Settings, Timings, known};
 use palisade::graph::{
     Change, EgressHost, Fence, Labels, ObjectKey, Observation, Pod, PodSelection, Service,
 };
@@ -170,7 +170,7 @@ impl Bench {
     async fn an_hour_later(&mut self) {
         let version = self.server.next_version();
         if let Some(sidecar) = &mut self.server.sidecar {
-            for annotation in [CLUSTERS_ADDED, ROUTES_REMOVED] {
+            for annotation in [CLUSTERS_ADDED, ROUTES_REMOVED, ROUTES_ADDED] {
                 if let Some(time) = sidecar.annotations_mut().get_mut(annotation) {
                     let long_ago = time.parse::<Timestamp>().expect("a time") - SignedDuration::from_hours(1);
                     *time = long_ago.to_string();

@@ -1,0 +1,186 @@
+//! The operator alone against a real API server: entry received → Sidecar written, and its memory.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use bed::mesh::{AccessLog, Mesh, entry};
+use bed::wait::until;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+use tokio::process::{Child, Command};
+
+use crate::summarize;
+
+const NS: &str = "bench";
+const SERVICES: usize = 1000;
+const PODS: usize = 1000;
+const FENCES: usize = 200;
+/// Edges learned one at a time.
+const EDGES: usize = 400;
+const PARALLEL: usize = 24;
+const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18090);
+const LIMIT: Duration = Duration::from_secs(120);
+
+pub(crate) async fn run(mesh: &Mesh) -> Result<()> {
+    println!("operator alone, real API server: {SERVICES} services, {PODS} pods, {FENCES} fences");
+    mesh.run("kubectl", &["apply", "--server-side", "--filename", &crds()]).await?;
+    populate(mesh).await?;
+    let started = Instant::now();
+    let operator = start(mesh)?;
+    until_fenced(mesh).await?;
+    println!("{:<58} {:.1} s", "start → all Sidecars written", started.elapsed().as_secs_f64());
+    let result = measure(mesh, &operator).await;
+    let pid = operator.id().context("the operator has ended")?;
+    println!("{:<58} {:.1} MiB (peak {:.1})", "operator's resident memory", memory(pid, "VmRSS")?, memory(pid, "VmHWM")?);
+    drop(operator);
+    mesh.kubectl(&["patch", "servicefences", "--all", "-n", NS, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]).await.ok();
+    mesh.kubectl(&["delete", "namespace", NS, "--wait=false"]).await?;
+    result
+}
+
+fn crds() -> String {
+    format!("{}/../../../crds", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn start(mesh: &Mesh) -> Result<Child> {
+    let exe = std::env::current_exe()?.with_file_name("palisade");
+    let log = std::fs::File::create(mesh.bed().log("bench-operator"))?;
+    let mut command = Command::new(exe);
+    command.args(["run", "--access-log-address", &SERVER.to_string(), "--http-address", "127.0.0.1:18080"]);
+    command.args(["--drain", "1s"]).env("KUBECONFIG", mesh.bed().kubeconfig());
+    command.stdin(Stdio::null()).stderr(log).kill_on_drop(true).spawn().context("cannot start the operator")
+}
+
+async fn populate(mesh: &Mesh) -> Result<()> {
+    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": NS}}))?;
+    Api::all(mesh.client().clone()).create(&PostParams::default(), &namespace).await?;
+    // The namespace's own ServiceAccount is made a moment later, and pods need it.
+    let accounts = ["get", "serviceaccount", "default", "--namespace", NS];
+    until("the ServiceAccount", LIMIT, async || mesh.kubectl(&accounts).await).await?;
+    let objects = (0..SERVICES).map(|number| service(mesh, number));
+    stream::iter(objects).buffer_unordered(PARALLEL).try_collect::<()>().await?;
+    stream::iter((0..PODS).map(|number| pod(mesh, number))).buffer_unordered(PARALLEL).try_collect::<()>().await?;
+    stream::iter((0..FENCES).map(|number| fence(mesh, number))).buffer_unordered(PARALLEL).try_collect().await
+}
+
+async fn service(mesh: &Mesh, number: usize) -> Result<()> {
+    let service: Service = serde_json::from_value(json!({
+        "metadata": {"name": format!("s{number}")},
+        "spec": {"ports": [{"name": "http", "port": 8080}], "selector": {"app": format!("s{number}")}},
+    }))?;
+    Api::namespaced(mesh.client().clone(), NS).create(&PostParams::default(), &service).await?;
+    Ok(())
+}
+
+/// A pod that nobody runs: it has an address, and its labels put it into the fence of its number.
+async fn pod(mesh: &Mesh, number: usize) -> Result<()> {
+    let api = Api::<Pod>::namespaced(mesh.client().clone(), NS);
+    let name = format!("p{number}");
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {"name": name, "labels": {"app": format!("s{}", number % SERVICES)}},
+        "spec": {"schedulerName": "nobody", "containers": [{"name": "app", "image": "none"}]},
+    }))?;
+    api.create(&PostParams::default(), &pod).await?;
+    let ip = address(number).to_string();
+    let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]}});
+    api.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await?;
+    Ok(())
+}
+
+fn address(number: usize) -> IpAddr {
+    let [_, _, high, low] = u32::try_from(number).unwrap_or_default().to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(10, 246, high, low))
+}
+
+async fn fence(mesh: &Mesh, number: usize) -> Result<()> {
+    let fence: DynamicObject = serde_json::from_value(json!({
+        "apiVersion": "microservice.slime.io/v1alpha1", "kind": "ServiceFence",
+        "metadata": {"name": format!("s{number}")}, "spec": {"enable": true},
+    }))?;
+    let resource = kube::core::ApiResource::from_gvk_with_plural(
+        &kube::core::GroupVersionKind::gvk("microservice.slime.io", "v1alpha1", "ServiceFence"),
+        "servicefences",
+    );
+    Api::namespaced_with(mesh.client().clone(), NS, &resource).create(&PostParams::default(), &fence).await?;
+    Ok(())
+}
+
+fn sidecars(mesh: &Mesh) -> Api<DynamicObject> {
+    let kind = kube::core::GroupVersionKind::gvk("networking.istio.io", "v1", "Sidecar");
+    let resource = kube::core::ApiResource::from_gvk_with_plural(&kind, "sidecars");
+    Api::namespaced_with(mesh.client().clone(), NS, &resource)
+}
+
+async fn until_fenced(mesh: &Mesh) -> Result<()> {
+    let api = sidecars(mesh);
+    until("every fence has its Sidecar, with nothing to drain", LIMIT, async || {
+        let all = api.list(&kube::api::ListParams::default()).await?.items;
+        let done = all.iter().filter(|s| s.data["spec"]["egress"].as_array().map(Vec::len) == Some(1)).count();
+        ensure!(done == FENCES, "{done} of {FENCES}");
+        Ok(())
+    })
+    .await
+}
+
+/// Learns edges one at a time, each of another fence than the one before, and takes the time from the entry
+/// that is sent to the Sidecar that a watch shows.
+async fn measure(mesh: &Mesh, operator: &Child) -> Result<()> {
+    ensure!(operator.id().is_some(), "the operator has ended");
+    let log = AccessLog::open(SERVER).await?;
+    let api = sidecars(mesh);
+    let version = api.list(&kube::api::ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
+    let mut events = api.watch(&WatchParams::default(), &version).await?.boxed();
+    let (mut warm, mut routed) = (Vec::new(), Vec::new());
+    let mut sent = HashMap::new();
+    for edge in 0..EDGES {
+        let fence = edge % FENCES;
+        let host = format!("s{}.{NS}.svc.cluster.local", FENCES + edge);
+        sent.insert(format!("s{fence}"), (host.clone(), Instant::now()));
+        log.send(vec![entry(address(fence), &host)]).await?;
+        wait_for(&mut events, &mut sent, &mut warm, &mut routed).await?;
+    }
+    summarize("entry sent → first Sidecar write seen by a watch", "ms", warm);
+    summarize("entry sent → routing Sidecar write seen (settle 300 ms)", "ms", routed);
+    Ok(())
+}
+
+/// Reads events until the edge that was sent last is warm; notes those that are routed meanwhile.
+async fn wait_for(
+    events: &mut (impl futures::Stream<Item = kube::Result<WatchEvent<DynamicObject>>> + Unpin),
+    sent: &mut HashMap<String, (String, Instant)>,
+    warm: &mut Vec<f64>,
+    routed: &mut Vec<f64>,
+) -> Result<()> {
+    loop {
+        let event = tokio::time::timeout(LIMIT, events.try_next()).await.context("no Sidecar was written")??;
+        let WatchEvent::Modified(sidecar) = event.context("the watch ended")? else { continue };
+        let Some((host, at)) = sent.get(&sidecar.name_any()) else { continue };
+        let listeners = sidecar.data["spec"]["egress"].as_array().cloned().unwrap_or_default();
+        let lists = |captured: bool| {
+            let mut some = listeners.iter().filter(|listener| listener.get("port").is_none() == captured);
+            some.any(|listener| listener["hosts"].to_string().contains(host.as_str()))
+        };
+        let took = at.elapsed().as_secs_f64() * 1000.0;
+        if lists(true) {
+            routed.push(took);
+            sent.remove(&sidecar.name_any());
+        } else if lists(false) {
+            warm.push(took);
+            return Ok(());
+        }
+    }
+}
+
+/// A line of `/proc/PID/status`, in MiB.
+fn memory(pid: u32, name: &str) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with(name)).context("no such line")?;
+    let kib: f64 = line.split_whitespace().nth(1).context("no figure")?.parse()?;
+    Ok(kib / 1024.0)
+}

@@ -1,0 +1,34 @@
+//! Figures that need a real API server or a real mesh: `bed run -- bench`, or `make bench`.
+//!
+//! Nothing is asserted about time: machines are noisy. Every figure is printed with what it was measured on.
+
+mod direct;
+mod learning;
+
+use anyhow::Result;
+use bed::mesh::Mesh;
+
+fn main() -> Result<()> {
+    tokio::runtime::Runtime::new()?.block_on(run())
+}
+
+async fn run() -> Result<()> {
+    let mesh = Mesh::connect().await?;
+    learning::run(&mesh).await?;
+    direct::run(&mesh).await
+}
+
+/// One line of figures: the least, the middle, the 99th of a hundred, the most.
+fn summarize(what: &str, unit: &str, mut figures: Vec<f64>) {
+    figures.sort_by(f64::total_cmp);
+    let at = |share: usize| figures.get((figures.len() * share / 100).min(figures.len().saturating_sub(1)));
+    let text = |figure: Option<&f64>| figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.1}"));
+    println!(
+        "{what:<58} n={:<5} min {:>7}  p50 {:>7}  p99 {:>7}  max {:>7} {unit}",
+        figures.len(),
+        text(figures.first()),
+        text(at(50)),
+        text(at(99)),
+        text(figures.last())
+    );
+}

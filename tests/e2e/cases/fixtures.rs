@@ -1,0 +1,96 @@
+//! Manifests of applications.
+
+/// A client without a Service: Deployment and `ServiceAccount` `name`, pods labelled `app: name`.
+pub fn client(namespace: &str, name: &str) -> String {
+    deployment(namespace, name, "[]", "[]")
+}
+
+/// An application with ports, each `(name, number)`, and its Service.
+pub fn server(namespace: &str, name: &str, ports: &[(&str, u16)]) -> String {
+    let list = |line: &dyn Fn(&str, u16) -> String| {
+        let lines: Vec<_> = ports.iter().map(|(port, number)| line(port, *number)).collect();
+        format!("[{}]", lines.join(", "))
+    };
+    let container = list(&|port, number| format!("{{name: {port}, containerPort: {number}}}"));
+    let service = list(&|port, number| format!("{{name: {port}, port: {number}}}"));
+    format!(
+        "{}\n---\n{}",
+        deployment(namespace, name, &container, "[]"),
+        service_of(namespace, name, &service, "")
+    )
+}
+
+/// The same with a headless Service.
+pub fn headless(namespace: &str, name: &str, port: (&str, u16)) -> String {
+    let container = format!("[{{name: {}, containerPort: {}}}]", port.0, port.1);
+    let service = format!("[{{name: {}, port: {}}}]", port.0, port.1);
+    let service = service_of(namespace, name, &service, "clusterIP: None,");
+    format!("{}\n---\n{service}", deployment(namespace, name, &container, "[]"))
+}
+
+fn deployment(namespace: &str, name: &str, ports: &str, arguments: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: {name}, namespace: {namespace}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      serviceAccountName: {name}
+      containers: [{{name: {name}, image: bed-app, ports: {ports}, args: {arguments}}}]"
+    )
+}
+
+fn service_of(namespace: &str, name: &str, ports: &str, more: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: {namespace}}}
+spec: {{{more} selector: {{app: {name}}}, ports: {ports}}}"
+    )
+}
+
+/// Services without pods, `count` of them, to fill the registry: each has an endpoint that nobody answers at.
+pub fn crowd(namespace: &str, count: usize) -> String {
+    let one = |number: usize| {
+        let (high, low) = (number / 250, number % 250 + 1);
+        format!(
+            "
+apiVersion: v1
+kind: Service
+metadata: {{name: crowd-{number}, namespace: {namespace}}}
+spec: {{ports: [{{name: http, port: 8080}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: crowd-{number}, namespace: {namespace}, labels: {{kubernetes.io/service-name: crowd-{number}}}}}
+addressType: IPv4
+ports: [{{name: http, port: 8080}}]
+endpoints: [{{addresses: [10.245.{high}.{low}]}}]"
+        )
+    };
+    (0..count).map(one).collect::<Vec<_>>().join("\n---\n")
+}
+
+/// Services that all stand for the application `app`, named `alias-0` and so on.
+pub fn aliases(namespace: &str, app: &str, count: usize, port: (&str, u16)) -> String {
+    let one = |number: usize| {
+        format!(
+            "
+apiVersion: v1
+kind: Service
+metadata: {{name: alias-{number}, namespace: {namespace}}}
+spec: {{selector: {{app: {app}}}, ports: [{{name: {}, port: {}}}]}}",
+            port.0, port.1
+        )
+    };
+    (0..count).map(one).collect::<Vec<_>>().join("\n---\n")
+}

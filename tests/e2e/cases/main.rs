@@ -1,0 +1,62 @@
+//! The cases that only a real mesh can show: `bed run -- e2e [NAME…]`, or `make e2e`.
+//!
+//! Everything is real but the applications: the API server, istiod, Envoy, and the operator as its chart ships
+//! it. Cases share one mesh with mesh-wide STRICT mTLS, and run one after the other, each in namespaces of its own.
+
+mod bad_input;
+mod clean_up;
+mod exact;
+mod fixtures;
+mod history;
+mod hostile_logs;
+mod live;
+mod names;
+mod protocols;
+mod quiet;
+mod restart;
+mod servers_gone;
+mod strict;
+mod world;
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::runtime::Runtime;
+
+use world::World;
+
+fn main() -> Result<()> {
+    let mut arguments = Arguments::from_args();
+    // Cases measure what the whole mesh does, and share two cores with it.
+    arguments.test_threads = Some(1);
+    let runtime = Arc::new(Runtime::new()?);
+    let world = if arguments.list { None } else { Some(Arc::new(runtime.block_on(World::set_up())?)) };
+    let case = |name: &str, run: Case| {
+        let (runtime, world) = (runtime.clone(), world.clone());
+        Trial::test(name, move || {
+            let world = world.ok_or_else(|| Failed::from("there is no mesh"))?;
+            let done = runtime.block_on(run(&world));
+            let tidied = runtime.block_on(world.tidy());
+            done.and(tidied).map_err(|error| Failed::from(format!("{error:?}")))
+        })
+    };
+    let cases = vec![
+        case("protocols", |world| protocols::run(world).boxed_local()),
+        case("names", |world| names::run(world).boxed_local()),
+        case("strict", |world| strict::run(world).boxed_local()),
+        case("exact", |world| exact::run(world).boxed_local()),
+        case("quiet", |world| quiet::run(world).boxed_local()),
+        case("bad-input", |world| bad_input::run(world).boxed_local()),
+        case("restart", |world| restart::run(world).boxed_local()),
+        case("servers-gone", |world| servers_gone::run(world).boxed_local()),
+        case("live", |world| live::run(world).boxed_local()),
+        // The last: it uninstalls.
+        case("clean-up", |world| clean_up::run(world).boxed_local()),
+    ];
+    libtest_mimic::run(&arguments, cases).exit()
+}
+
+type Case = for<'a> fn(&'a World) -> LocalBoxFuture<'a, Result<()>>;

@@ -1,0 +1,188 @@
+//! The mesh that all cases share: STRICT mTLS everywhere, and the chart installed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use bed::mesh::{Call, Mesh};
+use bed::wait::until;
+use serde_json::Value;
+
+/// Where the chart puts the operator and the global proxy.
+pub const PALISADE: &str = "palisade-system";
+/// The longest that learning, pushing and the like may take before a case fails.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// The mesh and what is installed on it.
+pub struct World {
+    /// The mesh.
+    pub mesh: Mesh,
+}
+
+impl World {
+    /// Makes mTLS STRICT in the whole mesh and installs the chart.
+    pub async fn set_up() -> Result<Self> {
+        let world = Self { mesh: Mesh::connect().await? };
+        world.mesh.apply(STRICT).await?;
+        world.install().await?;
+        Ok(world)
+    }
+
+    /// Installs the chart as a user would. The bed's proxies drain for 5 s, so the operator waits 7 s.
+    pub async fn install(&self) -> Result<()> {
+        self.install_with(&[]).await
+    }
+
+    /// The same with more values, which are those of the next installation only.
+    pub async fn install_with(&self, more: &[&str]) -> Result<()> {
+        let values = ["globalProxy.replicas=1", "fence.drain=7s", "fence.openSettle=3s", "log.level=info\\,palisade=debug"];
+        self.mesh.install(&chart()?, "palisade", PALISADE, &[&values, more].concat()).await.context("installing the chart")
+    }
+
+    /// Applies a fence and waits until it is in force, the old listeners' drain included.
+    pub async fn fence(&self, namespace: &str, name: &str, spec: &str) -> Result<()> {
+        self.apply_fence(namespace, name, spec).await?;
+        self.until_trimmed(namespace, name).await
+    }
+
+    /// Applies a fence.
+    pub async fn apply_fence(&self, namespace: &str, name: &str, spec: &str) -> Result<()> {
+        let fence = format!(
+            "{{apiVersion: microservice.slime.io/v1alpha1, kind: ServiceFence, \
+             metadata: {{name: {name}, namespace: {namespace}}}, spec: {spec}}}"
+        );
+        self.mesh.apply(&fence).await
+    }
+
+    /// Waits until a fence's Sidecar has nothing left to warm or to drain, and gives what it routes.
+    pub async fn until_trimmed(&self, namespace: &str, name: &str) -> Result<()> {
+        until(&format!("the Sidecar {namespace}/{name} is trimmed"), SOON, async || {
+            let sidecar = self.sidecar(namespace, name).await?;
+            let listeners = sidecar["spec"]["egress"].as_array().map(Vec::len);
+            ensure!(listeners == Some(1), "{}", sidecar["spec"]["egress"]);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until there is no Sidecar of a fence any more.
+    pub async fn until_gone(&self, namespace: &str, name: &str) -> Result<()> {
+        until(&format!("the Sidecar {namespace}/{name} is gone"), SOON, async || {
+            let left = ["get", "sidecars.networking.istio.io", name, "--namespace", namespace, "--ignore-not-found"];
+            let left = self.mesh.kubectl(&[&left[..], &["--output=yaml"]].concat()).await?;
+            ensure!(left.trim().is_empty(), "{left}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until a pod's Envoy has just so many outbound clusters.
+    pub async fn until_clusters(&self, pod: &str, count: usize) -> Result<()> {
+        until(&format!("{pod} has {count} outbound clusters"), SOON, async || {
+            let there = self.mesh.outbound_clusters(pod).await?.len();
+            ensure!(there == count, "it has {there}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes a fence, and waits until it is gone.
+    pub async fn delete_fence(&self, namespace: &str, name: &str) -> Result<()> {
+        let line = ["delete", "servicefence", name, "--namespace", namespace, "--timeout=60s"];
+        self.mesh.kubectl(&line).await.map(drop)
+    }
+
+    /// Deletes the namespaces that a case made, whatever became of it, and waits until they are gone: no case
+    /// shall see the others' objects or share the machine's limits with their pods.
+    pub async fn tidy(&self) -> Result<()> {
+        let all = self.mesh.kubectl(&["get", "namespaces", "--output=jsonpath={.items[*].metadata.name}"]).await?;
+        let lasting = |name: &&str| !name.starts_with("kube-") && !["default", "istio-system", PALISADE].contains(name);
+        let made: Vec<_> = all.split_whitespace().filter(lasting).collect();
+        if made.is_empty() {
+            return Ok(());
+        }
+        let line = [&["delete", "namespace", "--timeout=150s"], &made[..]].concat();
+        self.mesh.kubectl(&line).await.map(drop).context("tidying up after the case")
+    }
+
+    /// A Sidecar as it stands.
+    pub async fn sidecar(&self, namespace: &str, name: &str) -> Result<Value> {
+        self.get(namespace, "sidecars.networking.istio.io", name).await
+    }
+
+    /// A fence as it stands.
+    pub async fn fence_of(&self, namespace: &str, name: &str) -> Result<Value> {
+        self.get(namespace, "servicefences", name).await
+    }
+
+    async fn get(&self, namespace: &str, kind: &str, name: &str) -> Result<Value> {
+        let text = self.mesh.kubectl(&["get", kind, name, "--namespace", namespace, "--output=json"]).await?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// The hosts that a fence's Sidecar routes to, but for the fixed one of the global proxy.
+    pub async fn routed(&self, namespace: &str, name: &str) -> Result<Vec<String>> {
+        let sidecar = self.sidecar(namespace, name).await?;
+        let listeners = sidecar["spec"]["egress"].as_array().cloned().unwrap_or_default();
+        let captured = listeners.iter().find(|listener| listener.get("port").is_none());
+        let hosts = captured.and_then(|listener| listener["hosts"].as_array()).cloned().unwrap_or_default();
+        let fixed = format!("{PALISADE}/global-proxy.{PALISADE}.svc.cluster.local");
+        Ok(hosts.iter().filter_map(Value::as_str).filter(|host| **host != fixed).map(str::to_owned).collect())
+    }
+
+    /// Waits until a fence's Sidecar routes to just these hosts.
+    pub async fn until_routed(&self, namespace: &str, name: &str, expected: &[&str]) -> Result<()> {
+        until(&format!("{namespace}/{name} routes to {expected:?}"), SOON, async || {
+            let routed = self.routed(namespace, name).await?;
+            ensure!(routed == expected, "it routes to {routed:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until a pod's Envoy has clusters of all these hosts.
+    pub async fn until_pushed(&self, pod: &str, hosts: &[&str]) -> Result<()> {
+        until(&format!("{pod} has {hosts:?}"), SOON, async || {
+            let there = self.mesh.outbound_hosts(pod).await?;
+            let missing: Vec<_> = hosts.iter().filter(|host| !there.contains(**host)).collect();
+            ensure!(missing.is_empty(), "missing: {missing:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// How many connections came over the hop to the global proxy so far.
+    pub async fn detours(&self) -> Result<u64> {
+        let stats = self.mesh.stats(&format!("{PALISADE}/global-proxy"), "^tcp.global-proxy-hop.downstream_cx_total$").await?;
+        stats.into_values().next().context("the global proxy has no such counter")
+    }
+
+    /// Calls, and tells whether the call went over the global proxy.
+    pub async fn watched_call(&self, pod: &str, url: &str) -> Result<(Call, bool)> {
+        let before = self.detours().await?;
+        let call = self.mesh.call(pod, url).await?;
+        Ok((call, self.detours().await? > before))
+    }
+
+    /// Waits until calls to an address go straight; every one of them must succeed.
+    pub async fn until_direct(&self, pod: &str, url: &str) -> Result<()> {
+        until(&format!("{pod} calls {url} directly"), SOON, async || {
+            let (_, detour) = self.watched_call(pod, url).await?;
+            ensure!(!detour, "it still goes over the global proxy");
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn chart() -> Result<PathBuf> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../..");
+    Ok(root.join("charts/palisade").canonicalize()?)
+}
+
+const STRICT: &str = "
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: istio-system}
+spec: {mtls: {mode: STRICT}}
+";
