@@ -45,7 +45,9 @@ impl Open {
             return Ok(());
         }
         let waiting = self.wait(client);
-        timeout_at(deadline, waiting).await.context("some Sidecars are still there: is the operator running?")?
+        timeout_at(deadline, waiting)
+            .await
+            .context("some Sidecars are still there: is the operator running?")?
     }
 
     async fn turn(&self, client: Client) -> anyhow::Result<()> {

@@ -38,7 +38,8 @@ pub(super) struct Run {
     /// How long a new cluster gets to be warm before calls are routed to it.
     #[arg(long, default_value = "300ms", value_parser = duration)]
     settle: SignedDuration,
-    /// How long the whole mesh's clusters get to be warm before a workload's Sidecar goes.
+    /// How long a change that concerns the whole mesh at once gets to take effect: before a workload's first
+    /// trimming, and twice before its Sidecar goes.
     #[arg(long, default_value = "10s", value_parser = duration)]
     open_settle: SignedDuration,
     /// How long a cluster is kept after its last route went: the mesh's drainDuration and a margin.
@@ -126,7 +127,9 @@ pub(super) fn duration(text: &str) -> Result<SignedDuration, String> {
 /// Reads `namespace/name`.
 pub(super) fn key(text: &str) -> Result<ObjectKey, String> {
     match text.split_once('/') {
-        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => Ok(ObjectKey::new(namespace, name)),
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+            Ok(ObjectKey::new(namespace, name))
+        }
         _ => Err("write it as namespace/name".to_owned()),
     }
 }

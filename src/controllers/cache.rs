@@ -39,8 +39,14 @@ where
         let watched = self.store.get(&ObjectRef::new(&key.name).within(&key.namespace));
         let mut all = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get(key) {
-            Some(Written::Object(object)) if newer(object.as_ref(), watched.as_deref()) => Some(object.clone()),
-            Some(Written::Deleted { version: gone }) if watched.as_deref().is_none_or(|w| version(w) <= *gone) => None,
+            Some(Written::Object(object)) if newer(object.as_ref(), watched.as_deref()) => {
+                Some(object.clone())
+            }
+            Some(Written::Deleted { version: gone })
+                if watched.as_deref().is_none_or(|w| version(w) <= *gone) =>
+            {
+                None
+            }
             Some(_) => {
                 all.remove(key);
                 watched

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::runtime::reflector::{Store, store};
+use kube::core::DeserializeGuard;
 use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{Store, store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
-use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -65,7 +65,8 @@ pub(super) fn start(
     let (sidecars, sidecar_writer) = store();
     let caches = Arc::new(Caches::new(fences, sidecars));
     let fences = reflected(guarded_events(client), fence_writer, caches.clone(), |caches| &caches.fences);
-    let sidecars = reflected(guarded_events(client), sidecar_writer, caches.clone(), |caches| &caches.sidecars);
+    let sidecars =
+        reflected(guarded_events(client), sidecar_writer, caches.clone(), |caches| &caches.sidecars);
     let watches: [BoxFuture<'static, ()>; KINDS] = [
         follow(events(client), mesh.clone(), SERVICES, listed.clone()).boxed(),
         follow(guarded_events(client), mesh.clone(), SERVICE_ENTRIES, listed.clone()).boxed(),
@@ -90,7 +91,9 @@ where
     watch(Api::<K>::all(client.clone()), watcher::Config::default())
         .default_backoff()
         .filter_map(|event| async {
-            event.inspect_err(|error| warn!(kind = %K::kind(&()), %error, "watch failed; it starts again")).ok()
+            event
+                .inspect_err(|error| warn!(kind = %K::kind(&()), %error, "watch failed; it starts again"))
+                .ok()
         })
         .map(|mut event| {
             // Nobody reads them, and they are often larger than the rest.
@@ -113,7 +116,10 @@ where
 fn readable<K: Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
     let read = |guard: DeserializeGuard<K>| {
         let name = guard.meta().name.clone().unwrap_or_default();
-        guard.0.inspect_err(|error| warn!(kind = %K::kind(&()), name, %error, "an object cannot be read")).ok()
+        guard
+            .0
+            .inspect_err(|error| warn!(kind = %K::kind(&()), name, %error, "an object cannot be read"))
+            .ok()
     };
     Some(match event {
         Event::Apply(object) => Event::Apply(read(object)?),

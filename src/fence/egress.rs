@@ -19,6 +19,10 @@ pub struct Egress {
     pub routes_removed: Option<Timestamp>,
     /// When `route` last got hosts out of a `keep` that stayed: what the next ones of a burst wait upon.
     pub routes_added: Option<Timestamp>,
+    /// Whether there is a `Sidecar`, which sends calls to unknown destinations to the global proxy.
+    pub diverted: bool,
+    /// Since when a `Sidecar` routes to everything.
+    pub widened: Option<Timestamp>,
 }
 
 /// How long proxies are given before the next step.
@@ -26,7 +30,7 @@ pub struct Egress {
 pub struct Timings {
     /// From a new cluster to its route: istiod's debounce (100 ms), the push, and the warming in Envoy.
     pub settle: SignedDuration,
-    /// The same for all clusters of the mesh at once, when a workload gets its full configuration back.
+    /// The same for a change that concerns the whole mesh at once: all clusters, all routes, or the catch-all.
     pub open_settle: SignedDuration,
     /// From the last route to the end of its cluster: Envoy's drain time (45 s by default in Istio) and a margin.
     pub drain: SignedDuration,
@@ -51,6 +55,8 @@ impl Egress {
             clusters_added: None,
             routes_removed: None,
             routes_added: None,
+            diverted: false,
+            widened: None,
         }
     }
 
@@ -64,7 +70,33 @@ impl Egress {
     ///
     /// The one rule: `route` never grows into what had no cluster a settle time ago, and no cluster goes in
     /// the step in which `route` changes, nor before its last route has drained.
+    ///
+    /// Between no `Sidecar` and a trimmed one stands a wide one, which only has unknown calls go to the global
+    /// proxy: a push that removes listeners and turns the catch-all in one takes effect listener by listener, and
+    /// calls in between would go out in plain text (seen: 9 of 27,479 over new connections; with the wide one, 0).
     pub(super) fn advance(&self, target: &Scope, now: Timestamp, timings: &Timings) -> Step {
+        let fenced = *target != Scope::Everything;
+        let wide = self.route == Scope::Everything;
+        let turning_until = self.turning_until(timings).filter(|at| *at > now);
+        match (self.diverted, turning_until) {
+            (false, _) if fenced => Self { diverted: true, widened: Some(now), ..Self::open() }.stay(timings),
+            (false, _) => Step { egress: self.clone(), wake: None },
+            (true, Some(_)) => self.clone().stay(timings),
+            (true, None) if wide && !fenced => Step { egress: Self::open(), wake: None },
+            (true, None) => self.move_hosts(target, now, timings),
+        }
+    }
+
+    /// Leaves the catch-all time to turn.
+    fn stay(self, timings: &Timings) -> Step {
+        Step { wake: self.turning_until(timings), egress: self }
+    }
+
+    fn turning_until(&self, timings: &Timings) -> Option<Timestamp> {
+        self.widened.and_then(|at| at.checked_add(timings.open_settle).ok())
+    }
+
+    fn move_hosts(&self, target: &Scope, now: Timestamp, timings: &Timings) -> Step {
         let ready_at = self.ready_at(timings).filter(|at| *at > now);
         let warm = target.intersection(&self.keep);
         let waiting = ready_at.filter(|_| !warm.is_within(&self.route));
@@ -87,6 +119,7 @@ impl Egress {
             next.clusters_added = Some(now);
         }
         next.routes_added = next.routes_added.filter(|_| !next.keep.is_nothing());
+        next.widened = (next.route == Scope::Everything).then_some(now);
         Step { wake: next.wake(target, timings), egress: next }
     }
 
@@ -96,7 +129,7 @@ impl Egress {
         let draining = !self.keep.is_within(target);
         let ready = self.ready_at(timings).filter(|_| warming);
         let drained = self.drained_at(timings).filter(|_| draining);
-        ready.into_iter().chain(drained).min()
+        ready.into_iter().chain(drained).chain(self.turning_until(timings)).min()
     }
 
     /// When hosts of `keep` may be routed to: once their clusters are warm, and a settle time after those before

@@ -46,7 +46,13 @@ fn run_to(mut egress: Egress, target: &Scope, mut now: Timestamp) -> Vec<(Timest
 }
 
 fn settled(route: &[&str]) -> Egress {
-    Egress { route: hosts(route), ..Egress::open() }
+    Egress { route: hosts(route), diverted: true, ..Egress::open() }
+}
+
+/// A workload that was just trimmed for the first time, at 10 s.
+fn fenced(route: &[&str]) -> Egress {
+    let wide = Egress::open().advance(&hosts(route), at(0), &TIMINGS).egress;
+    wide.advance(&hosts(route), at(10_000), &TIMINGS).egress
 }
 
 #[test]
@@ -55,8 +61,20 @@ fn a_live_workload_keeps_all_clusters_until_its_old_routes_have_drained() {
     let scopes: Vec<_> = steps.iter().map(|(time, e)| (*time, e.route.clone(), e.keep.clone())).collect();
     assert_eq!(
         scopes,
-        [(at(0), hosts(&["a"]), Scope::Everything), (at(50_000), hosts(&["a"]), Scope::nothing())]
+        [
+            (at(0), Scope::Everything, Scope::nothing()),
+            (at(10_000), hosts(&["a"]), Scope::Everything),
+            (at(60_000), hosts(&["a"]), Scope::nothing())
+        ]
     );
+    assert!(steps.iter().all(|(_, egress)| egress.diverted));
+}
+
+#[test]
+fn a_fence_that_is_given_up_before_it_was_trimmed_just_goes() {
+    let wide = Egress::open().advance(&hosts(&["a"]), at(0), &TIMINGS).egress;
+    let steps = run_to(wide, &Scope::Everything, at(1_000));
+    assert_eq!(steps, [(at(10_000), Egress::open())]);
 }
 
 #[test]
@@ -94,27 +112,30 @@ fn opening_brings_every_cluster_before_any_route() {
     let scopes: Vec<_> = steps.iter().map(|(time, e)| (*time, e.route.clone(), e.keep.clone())).collect();
     assert_eq!(
         scopes,
-        [(at(0), hosts(&["a"]), Scope::Everything), (at(10_000), Scope::Everything, Scope::nothing())]
+        [
+            (at(0), hosts(&["a"]), Scope::Everything),
+            (at(10_000), Scope::Everything, Scope::nothing()),
+            (at(20_000), Scope::Everything, Scope::nothing())
+        ]
     );
+    assert_eq!(steps.iter().map(|(_, egress)| egress.diverted).collect::<Vec<_>>(), [true, true, false]);
 }
 
 #[test]
 fn a_host_learned_while_the_first_fencing_drains_is_routed_at_once() {
-    let fenced = Egress::open().advance(&hosts(&["a"]), at(0), &TIMINGS).egress;
-    let step = fenced.advance(&hosts(&["a", "b"]), at(1_000), &TIMINGS);
+    let step = fenced(&["a"]).advance(&hosts(&["a", "b"]), at(11_000), &TIMINGS);
     assert_eq!(step.egress.route, hosts(&["a", "b"]));
-    assert_eq!(step.wake, Some(at(50_000)), "growing does not prolong the drain");
+    assert_eq!(step.wake, Some(at(60_000)), "growing does not prolong the drain");
 }
 
 #[test]
 fn a_burst_while_the_first_fencing_drains_goes_in_one_write_a_settle_time() {
-    let fenced = Egress::open().advance(&hosts(&["a"]), at(0), &TIMINGS).egress;
-    let first = fenced.advance(&hosts(&["a", "b"]), at(1_000), &TIMINGS).egress;
-    let busy = first.advance(&hosts(&["a", "b", "c"]), at(1_100), &TIMINGS);
-    assert_eq!((&busy.egress, busy.wake), (&first, Some(at(1_300))));
-    let next = first.advance(&hosts(&["a", "b", "c", "d"]), at(1_300), &TIMINGS).egress;
+    let first = fenced(&["a"]).advance(&hosts(&["a", "b"]), at(11_000), &TIMINGS).egress;
+    let busy = first.advance(&hosts(&["a", "b", "c"]), at(11_100), &TIMINGS);
+    assert_eq!((&busy.egress, busy.wake), (&first, Some(at(11_300))));
+    let next = first.advance(&hosts(&["a", "b", "c", "d"]), at(11_300), &TIMINGS).egress;
     assert_eq!((&next.route, &next.keep), (&hosts(&["a", "b", "c", "d"]), &Scope::Everything));
-    let last = next.advance(&hosts(&["a", "b", "c", "d"]), at(50_000), &TIMINGS).egress;
+    let last = next.advance(&hosts(&["a", "b", "c", "d"]), at(60_000), &TIMINGS).egress;
     assert_eq!((last.keep.is_nothing(), last.routes_added), (true, None));
 }
 
@@ -133,6 +154,9 @@ struct Proxy {
     clusters: BTreeMap<&'static str, Timestamp>,
     routes: BTreeSet<&'static str>,
     unrouted: BTreeMap<&'static str, Timestamp>,
+    diverted: bool,
+    /// Since when everything is routed and the catch-all is on the global proxy.
+    widened: Option<Timestamp>,
 }
 
 impl Proxy {
@@ -142,11 +166,22 @@ impl Proxy {
             clusters: ALL.iter().map(|host| (*host, long_ago)).collect(),
             routes: ALL.into(),
             unrouted: BTreeMap::new(),
+            ..Self::default()
         }
     }
 
     fn take(&mut self, egress: &Egress, now: Timestamp) -> Result<(), TestCaseError> {
         let (clusters, routes) = (members(&egress.clusters()), members(&egress.route));
+        let turned = self.widened.is_some_and(|since| now >= since + TIMINGS.open_settle);
+        let wide = egress.route == Scope::Everything;
+        prop_assert!(wide || self.diverted, "the catch-all turns in the step in which listeners go");
+        prop_assert!(
+            wide || self.widened.is_none() || turned,
+            "listeners go before the catch-all has turned"
+        );
+        prop_assert!(egress.diverted || !self.diverted || turned, "the catch-all turns back too early");
+        self.widened = (wide && egress.diverted).then(|| self.widened.unwrap_or(now));
+        self.diverted = egress.diverted;
         for host in routes.difference(&self.routes) {
             let since = self.clusters.get(host).copied();
             prop_assert!(
@@ -201,7 +236,7 @@ proptest! {
         let steps = run_to(egress.clone(), &goal, now);
         let last = steps.last().map_or(&egress, |(_, last)| last);
         prop_assert_eq!((&last.route, last.keep.is_nothing()), (&goal, true));
-        prop_assert!(steps.len() <= 5, "{} steps", steps.len());
+        prop_assert!(steps.len() <= 7, "{} steps", steps.len());
     }
 
     #[test]

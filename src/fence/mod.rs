@@ -14,5 +14,8 @@ mod status;
 pub use egress::{Egress, Timings};
 pub use plan::{Input, Plan, Settings, SidecarAction, plan};
 pub use scope::Scope;
-pub use sidecar::{CLUSTERS_ADDED, GlobalProxy, KEEP_BIND, MANAGED_BY, MANAGER, ROUTES_ADDED, ROUTES_REMOVED, is_owned_by};
+pub use sidecar::{
+    CLUSTERS_ADDED, GlobalProxy, KEEP_BIND, MANAGED_BY, MANAGER, ROUTES_ADDED, ROUTES_REMOVED, WIDENED,
+    is_owned_by,
+};
 pub use status::{Transition, known};

@@ -114,8 +114,8 @@ impl Input<'_> {
         let step = self.current(&labels).advance(&target, self.now, &self.settings.timings);
         let verdict = self.verdict();
         let action = match self.owned() {
-            None if step.egress.route == Scope::Everything => SidecarAction::Leave,
-            Some(_) if step.egress.route == Scope::Everything => SidecarAction::Delete,
+            None if !step.egress.diverted => SidecarAction::Leave,
+            Some(_) if !step.egress.diverted => SidecarAction::Delete,
             current => {
                 let desired = build(self.fence, &labels, &step.egress, &self.settings.global_proxy);
                 match current {
@@ -141,14 +141,14 @@ impl Input<'_> {
 
     /// The state of the proxies. Pods that a changed selector takes in have their full configuration yet.
     fn current(&self, labels: &Labels) -> Egress {
-        let selects = |sidecar: &&Sidecar| {
-            sidecar
-                .spec
-                .workload_selector
-                .as_ref()
-                .is_some_and(|selector| selector.labels == *labels.as_map())
-        };
-        self.owned().filter(selects).map_or_else(Egress::open, |sidecar| Egress::of(sidecar, self.now))
+        let Some(sidecar) = self.owned() else { return Egress::open() };
+        let egress = Egress::of(sidecar, self.now);
+        let selector = sidecar.spec.workload_selector.as_ref();
+        let selects = selector.is_some_and(|selector| selector.labels == *labels.as_map());
+        if selects || egress.route == Scope::Everything {
+            return egress;
+        }
+        Egress { diverted: true, ..Egress::open() }
     }
 
     fn target(&self, domains: &BTreeMap<String, Dependency>) -> Scope {
@@ -168,7 +168,10 @@ impl Input<'_> {
         match (self.closing(), self.owned()) {
             (true, None) => Verdict::new(reasons::OPEN, "the workload has its full configuration"),
             (true, Some(_)) => Verdict::new(reasons::OPENING, "the full configuration is being given back"),
-            (false, None) => Verdict::new(reasons::FENCING, "the Sidecar is being written"),
+            (false, None) => Verdict::new(reasons::FENCING, "the Sidecar is being brought in"),
+            (false, Some(sidecar)) if Egress::of(sidecar, self.now).route == Scope::Everything => {
+                Verdict::new(reasons::FENCING, "the Sidecar is being brought in")
+            }
             (false, Some(_)) => Verdict::new(
                 reasons::FENCED,
                 "the workload gets what it uses; calls to anything else go through the global proxy",

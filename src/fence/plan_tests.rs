@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use super::status::domains;
 use super::{
     CLUSTERS_ADDED, GlobalProxy, Input, KEEP_BIND, Plan, ROUTES_REMOVED, Settings, SidecarAction, Timings,
-    Transition, is_owned_by, known, plan,
+    Transition, WIDENED, is_owned_by, known, plan,
 };
 use crate::api::{
     DependencySource, READY, RecyclingStrategy, ServiceFence, ServiceFenceSpec, ServiceFenceStatus,
@@ -173,6 +173,20 @@ impl World {
         plan
     }
 
+    /// A new fence whose Sidecar is wide for as long as it has to be: the next step trims it.
+    fn widened() -> Self {
+        let mut world = Self::new();
+        world.turn();
+        world
+    }
+
+    /// Has the Sidecar widened, and lets the time pass until it may be trimmed or deleted.
+    fn turn(&mut self) {
+        let wake = self.settle().unwrap();
+        assert_eq!(self.hosts(), "route: */*");
+        self.now = wake;
+    }
+
     /// Whether there is nothing to write.
     fn is_quiet(&self, plan: &Plan) -> bool {
         plan.sidecar == SidecarAction::Leave
@@ -253,16 +267,69 @@ fn wants(hosts: &[&str]) -> BTreeMap<String, RecyclingStrategy> {
 }
 
 #[test]
-fn an_empty_fence_routes_to_the_global_proxy_and_keeps_every_cluster_at_first() {
-    let plan = World::new().plan();
+fn a_new_fence_routes_to_everything_until_the_catch_all_has_turned() {
+    let mut world = World::new();
+    let plan = world.step();
     assert!(plan.hold);
-    assert_eq!(plan.wake, Some("2026-01-01T12:00:50.25Z".parse().unwrap()));
+    let turned = "2026-01-01T12:00:10.25Z".parse().unwrap();
+    assert_eq!(plan.wake, Some(turned));
     assert_snapshot!(serde_saphyr::to_string(applied(&plan)).unwrap(), @r#"
     apiVersion: networking.istio.io/v1
     kind: Sidecar
     metadata:
       annotations:
-        palisade.io/routes-removed: "2026-01-01T12:00:00.25Z"
+        palisade.io/widened: "2026-01-01T12:00:00.25Z"
+      labels:
+        app.kubernetes.io/managed-by: palisade
+      name: client
+      namespace: shop
+      ownerReferences:
+      - apiVersion: microservice.slime.io/v1alpha1
+        controller: true
+        kind: ServiceFence
+        name: client
+        uid: uid-1
+    spec:
+      workloadSelector:
+        labels:
+          app: client
+      egress:
+      - hosts:
+        - "*/*"
+      outboundTrafficPolicy:
+        mode: ALLOW_ANY
+        egressProxy:
+          host: proxy.mesh.svc.cluster.local
+          port:
+            number: 15001
+    "#);
+    assert_snapshot!(serde_saphyr::to_string(&plan.status).unwrap(), @r#"
+    observedGeneration: 1
+    conditions:
+    - lastTransitionTime: "2026-01-01T12:00:00Z"
+      message: the Sidecar is being brought in
+      observedGeneration: 1
+      reason: Fencing
+      status: "False"
+      type: Ready
+    hosts: 0
+    "#);
+    world.now = turned - SignedDuration::from_millis(1);
+    let plan = world.step();
+    assert_eq!((action(&plan), plan.hold, plan.wake), ("leave".to_owned(), true, Some(turned)));
+}
+
+#[test]
+fn an_empty_fence_routes_to_the_global_proxy_and_keeps_every_cluster_at_first() {
+    let plan = World::widened().plan();
+    assert!(plan.hold);
+    assert_eq!(plan.wake, Some("2026-01-01T12:01:00.25Z".parse().unwrap()));
+    assert_snapshot!(serde_saphyr::to_string(applied(&plan)).unwrap(), @r#"
+    apiVersion: networking.istio.io/v1
+    kind: Sidecar
+    metadata:
+      annotations:
+        palisade.io/routes-removed: "2026-01-01T12:00:10.25Z"
       labels:
         app.kubernetes.io/managed-by: palisade
       name: client
@@ -298,7 +365,7 @@ fn an_empty_fence_routes_to_the_global_proxy_and_keeps_every_cluster_at_first() 
     observedGeneration: 1
     conditions:
     - lastTransitionTime: "2026-01-01T12:00:00Z"
-      message: the Sidecar is being written
+      message: the Sidecar is being brought in
       observedGeneration: 1
       reason: Fencing
       status: "False"
@@ -309,13 +376,77 @@ fn an_empty_fence_routes_to_the_global_proxy_and_keeps_every_cluster_at_first() 
 
 #[test]
 fn an_empty_fence_lists_only_the_global_proxy_when_old_routes_have_drained() {
-    let mut world = World::new();
+    let mut world = World::widened();
     let drained = world.settle().unwrap();
+    assert_eq!(drained, world.now + SignedDuration::from_secs(50));
     world.now = drained - SignedDuration::from_millis(1);
     assert_eq!(action(&world.plan()), "leave");
     world.now = drained;
     let plan = world.step();
     assert_eq!((action(&plan), plan.wake), (format!("route: {PROXY}"), None));
+}
+
+#[test]
+fn a_wide_sidecar_is_fencing_and_a_trimmed_one_fenced() {
+    let mut world = World::new();
+    let told = |plan: &Plan| plan.transition.as_ref().map(|t| (t.reason, t.warning));
+    let wide = world.step();
+    assert_eq!((action(&wide), told(&wide)), ("route: */*".to_owned(), None));
+    let waiting = world.step();
+    assert_eq!((action(&waiting), told(&waiting)), ("leave".to_owned(), None));
+    assert_eq!(ready(&waiting.status), ("False", reasons::FENCING), "the Sidecar that is there is wide");
+    world.now = waiting.wake.unwrap();
+    let trimming = world.step();
+    assert_eq!(action(&trimming), format!("keep: */* | route: {PROXY}"));
+    assert_eq!((ready(&trimming.status), told(&trimming)), (("False", reasons::FENCING), None));
+    let trimmed = world.step();
+    assert_eq!(action(&trimmed), "leave");
+    assert_eq!(ready(&trimmed.status), ("True", reasons::FENCED));
+    assert_eq!(told(&trimmed), Some((reasons::FENCED, false)));
+}
+
+#[test]
+fn a_wide_sidecar_that_lost_its_annotation_waits_anew() {
+    let mut world = World::new();
+    let first = world.settle().unwrap();
+    world.now = first - SignedDuration::from_millis(1);
+    world.edit_sidecar(|sidecar| sidecar.metadata.annotations = None);
+    let (lost, again) = (world.now, world.now + SignedDuration::from_secs(10));
+    let plan = world.step();
+    assert_eq!((action(&plan), plan.wake), ("route: */*".to_owned(), Some(again)));
+    assert_eq!(applied(&plan).metadata.annotations, Some(labels(&format!("{WIDENED}={lost}"))));
+    for early in [first, again - SignedDuration::from_millis(1)] {
+        world.now = early;
+        let plan = world.step();
+        assert_eq!((action(&plan), plan.wake), ("leave".to_owned(), Some(again)), "at {early}");
+        assert_eq!(world.reason(), reasons::FENCING, "at {early}");
+    }
+    world.now = again;
+    assert_eq!(action(&world.step()), format!("keep: */* | route: {PROXY}"));
+}
+
+#[test]
+fn a_selector_that_changes_while_the_sidecar_is_wide_is_no_reason_to_trim_early() {
+    let mut world = World::new();
+    let turned = world.settle();
+    world.now += SignedDuration::from_secs(1);
+    world.edit(|spec| spec.workload_selector.as_mut().unwrap().labels = labels("app=client,version=v2"));
+    let plan = world.step();
+    assert_eq!((action(&plan), plan.wake), ("route: */*".to_owned(), turned));
+}
+
+#[test]
+fn what_is_learned_while_the_sidecar_is_wide_is_routed_when_it_is_trimmed() {
+    let mut world = World::new();
+    world.tell([service("shop/reviews")]);
+    let turned = world.settle().unwrap();
+    world.now += SignedDuration::from_secs(1);
+    world.call(REVIEWS);
+    let plan = world.step();
+    assert_eq!((action(&plan), plan.wake), ("leave".to_owned(), Some(turned)), "it does not wait any longer");
+    assert_eq!(plan.status.domains.keys().collect::<Vec<_>>(), [REVIEWS], "knowledge is durable first");
+    world.now = turned;
+    assert_eq!(action(&world.step()), format!("keep: */* | route: {PROXY} shop/{REVIEWS}"));
 }
 
 #[test]
@@ -337,8 +468,8 @@ fn a_learned_host_is_kept_and_then_routed_to() {
       status: ACTIVE
       sources:
       - AccessLog
-      firstSeen: "2026-01-01T12:00:50Z"
-      lastSeen: "2026-01-01T12:00:50Z"
+      firstSeen: "2026-01-01T12:01:00Z"
+      lastSeen: "2026-01-01T12:01:00Z"
     "#);
 }
 
@@ -455,6 +586,16 @@ fn a_fence_opens_before_its_sidecar_goes() {
         assert_eq!(plan.transition, None, "{what}");
         world.now = plan.wake.unwrap();
         let plan = world.step();
+        assert_eq!(action(&plan), "route: */*", "{what}");
+        assert_eq!(plan.wake, Some(world.now + SignedDuration::from_secs(10)), "{what}");
+        assert_eq!((plan.hold, ready(&plan.status)), (true, ("False", reasons::OPENING)), "{what}");
+        assert_eq!(plan.transition, None, "{what}");
+        world.now = plan.wake.unwrap() - SignedDuration::from_millis(1);
+        let early = world.step();
+        assert_eq!((action(&early), early.hold, early.wake), ("leave".to_owned(), true, plan.wake), "{what}");
+        assert_eq!(ready(&early.status), ("False", reasons::OPENING), "{what}");
+        world.now = plan.wake.unwrap();
+        let plan = world.step();
         assert_eq!((action(&plan), plan.hold, plan.wake), ("delete".to_owned(), false, None), "{what}");
         let plan = world.step();
         assert_eq!((action(&plan), plan.hold), ("leave".to_owned(), false), "{what}");
@@ -568,7 +709,7 @@ fn the_sidecar_of_somebody_else_is_left_alone() {
 }
 
 #[test]
-fn pods_that_a_changed_selector_takes_in_are_fenced_like_new_ones() {
+fn pods_that_a_changed_selector_takes_in_keep_every_cluster_at_first() {
     let mut world = World::fenced();
     world.edit(|spec| spec.workload_selector.as_mut().unwrap().labels = labels("app=client,version=v2"));
     let plan = world.step();
@@ -578,6 +719,27 @@ fn pods_that_a_changed_selector_takes_in_are_fenced_like_new_ones() {
     assert_eq!(plan.wake, Some(world.now + SignedDuration::from_secs(50)));
     world.run();
     assert_eq!(world.hosts(), format!("route: {PROXY}"));
+}
+
+#[test]
+fn a_changed_selector_is_no_reason_to_widen_and_known_hosts_stay_routed() {
+    let mut world = World::fenced();
+    world.tell([service("shop/reviews")]);
+    world.call(REVIEWS);
+    world.run();
+    let known = format!("route: {PROXY} shop/{REVIEWS}");
+    assert_eq!(world.hosts(), known);
+    world.edit(|spec| spec.workload_selector.as_mut().unwrap().labels = labels("app=client,version=v2"));
+    let plan = world.step();
+    assert_eq!((action(&plan), plan.hold), (format!("keep: */* | {known}"), true));
+    assert_eq!((ready(&plan.status), &plan.transition), (("True", reasons::FENCED), &None));
+    let annotations = applied(&plan).metadata.annotations.clone();
+    assert_eq!(annotations, Some(labels(&format!("{ROUTES_REMOVED}={}", world.now))), "not {WIDENED}");
+    let drained = world.now + SignedDuration::from_secs(50);
+    assert_eq!((plan.wake, world.settle()), (Some(drained), Some(drained)));
+    world.now = drained;
+    let plan = world.step();
+    assert_eq!((action(&plan), plan.wake, world.reason()), (known, None, reasons::FENCED));
 }
 
 #[test]
@@ -624,9 +786,13 @@ fn a_host_that_somebody_added_by_hand_leaves_like_any_other() {
 fn a_sidecar_whose_hosts_somebody_deleted_is_fenced_anew() {
     let mut world = World::fenced();
     world.edit_sidecar(|sidecar| sidecar.spec.egress.clear());
+    assert_eq!(action(&world.plan()), "route: */*");
+    world.turn();
     assert_eq!(action(&world.step()), format!("keep: */* | route: {PROXY}"));
     let mut world = World::fenced();
     world.sidecar = None;
+    assert_eq!(action(&world.plan()), "route: */*");
+    world.turn();
     assert_eq!(action(&world.step()), format!("keep: */* | route: {PROXY}"));
 }
 
@@ -658,7 +824,9 @@ fn a_lost_annotation_is_no_matter_when_nothing_is_under_way() {
 
 #[test]
 fn a_step_whose_time_was_lost_begins_anew() {
-    let mut draining = World::new();
+    let mut widening = World::new();
+    widening.settle();
+    let mut draining = World::widened();
     draining.settle();
     let mut warming = World::fenced();
     warming.tell([service("shop/reviews")]);
@@ -666,6 +834,7 @@ fn a_step_whose_time_was_lost_begins_anew() {
     warming.step();
     let kept = format!("keep: shop/{REVIEWS} | route: {PROXY}");
     let cases = [
+        (widening, "route: */*".to_owned(), WIDENED, 10_000),
         (draining, format!("keep: */* | route: {PROXY}"), ROUTES_REMOVED, 50_000),
         (warming, kept, CLUSTERS_ADDED, 300),
     ];
@@ -687,9 +856,12 @@ fn a_condition_dates_from_the_last_change_of_its_status() {
     let start: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
     world.step();
     assert_eq!(since(&world), start);
+    world.now += SignedDuration::from_secs(10);
+    assert_eq!(action(&world.step()), format!("keep: */* | route: {PROXY}"));
+    assert_eq!((world.reason(), since(&world)), (reasons::FENCING, start), "the same status as before");
     world.now += SignedDuration::from_secs(3);
     world.step();
-    let fenced = start + SignedDuration::from_secs(3);
+    let fenced = start + SignedDuration::from_secs(13);
     assert_eq!((world.reason(), since(&world)), (reasons::FENCED, fenced));
     world.now += SignedDuration::from_secs(3);
     world.fence.metadata.generation = Some(2);
@@ -873,8 +1045,12 @@ proptest! {
             for host in calls {
                 world.call(host);
             }
+            // The wide Sidecar has no host of its own; the trimmed one has all of them.
+            let wide = world.plan();
+            world.turn();
             let plan = world.plan();
-            format!("{}{}", serde_json::to_string(applied(&plan)).unwrap(), serde_json::to_string(&plan.status).unwrap())
+            let both = [applied(&wide), applied(&plan)];
+            format!("{}{}", serde_json::to_string(&both).unwrap(), serde_json::to_string(&plan.status).unwrap())
         };
         prop_assert_eq!(bytes(objects, calls), bytes(some_objects(), vec![REVIEWS, EXAMPLE, "x.other.svc.cluster.local"]));
     }

@@ -21,6 +21,9 @@ pub const CLUSTERS_ADDED: &str = "palisade.io/clusters-added";
 pub const ROUTES_REMOVED: &str = "palisade.io/routes-removed";
 /// The annotation that says when the `Sidecar` last routed to more of the hosts that it keeps (RFC 3339).
 pub const ROUTES_ADDED: &str = "palisade.io/routes-added";
+/// The annotation that says since when the `Sidecar` routes to everything, and only has calls to unknown
+/// destinations go to the global proxy (RFC 3339).
+pub const WIDENED: &str = "palisade.io/widened";
 /// The address of the egress listener to which nobody connects. An abstract socket leaves no file behind.
 pub const KEEP_BIND: &str = "unix://@palisade-keep";
 
@@ -54,13 +57,16 @@ impl Egress {
             (None, None) if !keep.is_nothing() => (Some(now), Some(now)),
             times => times,
         };
-        let routes_added = timestamp(sidecar, ROUTES_ADDED);
+        let route = hosts(true).unwrap_or(Scope::Everything);
+        let widened = timestamp(sidecar, WIDENED).unwrap_or(now);
         Self {
-            route: hosts(true).unwrap_or(Scope::Everything),
+            widened: (route == Scope::Everything).then_some(widened),
+            diverted: true,
+            route,
             keep,
             clusters_added,
             routes_removed,
-            routes_added,
+            routes_added: timestamp(sidecar, ROUTES_ADDED),
         }
     }
 }
@@ -106,6 +112,7 @@ fn annotations(egress: &Egress) -> BTreeMap<String, String> {
         (CLUSTERS_ADDED, egress.clusters_added),
         (ROUTES_REMOVED, egress.routes_removed),
         (ROUTES_ADDED, egress.routes_added),
+        (WIDENED, egress.widened),
     ];
     times.into_iter().filter_map(|(key, time)| Some((key.to_owned(), time?.to_string()))).collect()
 }

@@ -67,7 +67,8 @@ pub(super) fn transition(fence: &ServiceFence, verdict: &Verdict) -> Option<Tran
     let old = fence.status.as_ref().and_then(ready).map(|condition| condition.reason.as_str());
     // What is under way is told when it is done, and a fence that was never enabled has nothing to tell.
     let quiet = matches!(verdict.reason, reasons::FENCING | reasons::OPENING);
-    let changed = old != Some(verdict.reason) && !quiet && !(old.is_none() && verdict.reason == reasons::OPEN);
+    let changed =
+        old != Some(verdict.reason) && !quiet && !(old.is_none() && verdict.reason == reasons::OPEN);
     let warning = matches!(
         verdict.reason,
         reasons::SERVICE_NOT_FOUND | reasons::SERVICE_WITHOUT_SELECTOR | reasons::SIDECAR_CONFLICT
@@ -106,7 +107,8 @@ fn learned(host: &str, known: &Known) -> Dependency {
 /// What a status remembers of a host: the way back from [`domains`]. `None` for a host that only the spec names.
 #[must_use]
 pub fn known(domain: &Dependency) -> Option<Known> {
-    let sources: BTreeSet<_> = domain.sources.iter().copied().filter(|s| *s != DependencySource::Spec).collect();
+    let sources: BTreeSet<_> =
+        domain.sources.iter().copied().filter(|s| *s != DependencySource::Spec).collect();
     let (first, last) = (domain.first_seen.as_ref()?.0, domain.last_seen.as_ref()?.0);
     let namespaces = domain.hosts.iter().filter_map(|host| Some(host.split_once('/')?.0.into()));
     let learned = !sources.is_empty();

@@ -24,7 +24,9 @@ use palisade::api::{
     DependencySource, READY, ServiceFence, ServiceFenceSpec, WorkloadSelector as FenceSelector, reasons,
 };
 use palisade::controllers::{Caches, Context, Error, Mesh, Message, Metrics, Switch, reconcile};
-use palisade::fence::{CLUSTERS_ADDED, GlobalProxy, ROUTES_ADDED, ROUTES_REMOVED, Settings, Timings, known};
+use palisade::fence::{
+    CLUSTERS_ADDED, GlobalProxy, ROUTES_ADDED, ROUTES_REMOVED, Settings, Timings, WIDENED, known,
+};
 use palisade::graph::{
     Change, EgressHost, Fence, Labels, ObjectKey, Observation, Pod, PodSelection, Service,
 };
@@ -132,6 +134,28 @@ impl Bench {
             bench.an_hour_later().await;
         }
         assert_eq!(bench.lines().await, NOTHING, "nothing is left to do");
+        assert_eq!((bench.reason(), bench.routed()), (reasons::FENCED, vec![PROXY.to_owned()]));
+        bench
+    }
+
+    /// A fence whose Sidecar was widened, as long ago as it takes: it is about to be trimmed.
+    async fn widened() -> Self {
+        let mut bench = Self::new().await;
+        assert_eq!(bench.lines().await, [FINALIZER, STATUS, NEW_SIDECAR]);
+        assert_eq!(bench.routed(), ["*/*"]);
+        bench.an_hour_later().await;
+        bench
+    }
+
+    /// A fence that opens, and whose Sidecar is wide for long enough: it is about to be deleted.
+    async fn opened() -> Self {
+        let mut bench = Self::fenced().await;
+        bench.edit(delete).await;
+        for routed in [PROXY, "*/*"] {
+            assert_eq!(bench.lines().await, [SIDECAR]);
+            assert_eq!(bench.routed(), [routed]);
+            bench.an_hour_later().await;
+        }
         bench
     }
 
@@ -170,7 +194,7 @@ impl Bench {
     async fn an_hour_later(&mut self) {
         let version = self.server.next_version();
         if let Some(sidecar) = &mut self.server.sidecar {
-            for annotation in [CLUSTERS_ADDED, ROUTES_REMOVED, ROUTES_ADDED] {
+            for annotation in [CLUSTERS_ADDED, ROUTES_REMOVED, ROUTES_ADDED, WIDENED] {
                 if let Some(time) = sidecar.annotations_mut().get_mut(annotation) {
                     let long_ago = time.parse::<Timestamp>().expect("a time") - SignedDuration::from_hours(1);
                     *time = long_ago.to_string();
@@ -267,12 +291,20 @@ async fn a_new_fence_is_held_then_noted_then_enforced() {
     assert_eq!([&owner["uid"], &owner["controller"]], [&json!("uid-of-fence"), &json!(true)]);
     assert_eq!(calls[2].body["metadata"].get("resourceVersion"), None);
     assert_eq!(calls[2].body["metadata"].get("managedFields"), None);
+    assert_eq!(calls[2].body["spec"]["egress"], json!([{ "hosts": ["*/*"] }]));
+    assert_eq!(bench.lines().await, NOTHING, "the catch-all has not turned yet");
+    assert_eq!(bench.reason(), reasons::FENCING);
+
+    bench.an_hour_later().await;
+    assert_eq!(bench.lines().await, [SIDECAR]);
+    assert_eq!(bench.server.sidecar.as_ref().unwrap().spec.egress[0].hosts, ["*/*"]);
+    assert_eq!(bench.routed(), [PROXY]);
 }
 
 #[tokio::test]
 async fn a_fence_in_force_is_told_by_its_status_and_one_event() {
-    let mut bench = Bench::new().await;
-    bench.reconcile().await.unwrap();
+    let mut bench = Bench::widened().await;
+    assert_eq!(bench.lines().await, [SIDECAR]);
     assert_eq!(bench.lines().await, [STATUS, EVENT]);
     let event = &bench.noted_one(EVENT).body;
     assert_eq!([&event["type"], &event["reason"]], [&json!("Normal"), &json!(reasons::FENCED)]);
@@ -285,6 +317,11 @@ async fn a_fence_in_force_is_told_by_its_status_and_one_event() {
 async fn nothing_is_written_twice_while_the_watches_lag_behind() {
     let mut bench = Bench::new().await;
     assert_eq!(bench.lines().await.len(), 3);
+    for _ in 0..3 {
+        assert_eq!(bench.lines().await, NOTHING);
+    }
+    bench.an_hour_later().await;
+    assert_eq!(bench.lines().await.len(), 1);
     assert_eq!(bench.lines().await.len(), 2);
     for _ in 0..3 {
         assert_eq!(bench.lines().await, NOTHING);
@@ -372,7 +409,7 @@ async fn an_api_server_that_does_not_answer_is_given_up_on() {
 
 #[tokio::test]
 async fn an_event_that_is_refused_is_no_reason_to_try_again() {
-    let mut bench = Bench::new().await;
+    let mut bench = Bench::widened().await;
     bench.reconcile().await.unwrap();
     bench.server.refuse = Some(("events", 500));
     assert_eq!(bench.lines().await, [STATUS, EVENT]);
@@ -386,7 +423,13 @@ async fn a_fence_that_is_disabled_opens_before_its_sidecar_goes() {
     assert_eq!(bench.lines().await, [STATUS, SIDECAR]);
     assert_eq!(bench.reason(), reasons::OPENING);
     assert_eq!(bench.server.sidecar.as_ref().unwrap().spec.egress[0].hosts, ["*/*"]);
+    assert_eq!(bench.routed(), [PROXY]);
     assert_eq!(bench.lines().await, NOTHING, "the clusters are not warm yet");
+
+    bench.an_hour_later().await;
+    assert_eq!(bench.lines().await, [SIDECAR]);
+    assert_eq!((bench.reason(), bench.routed()), (reasons::OPENING, vec!["*/*".to_owned()]));
+    assert_eq!(bench.lines().await, NOTHING, "the catch-all is turned back last");
 
     bench.an_hour_later().await;
     let before = bench.server.sidecar.clone().unwrap();
@@ -407,6 +450,9 @@ async fn the_switch_opens_a_fence_and_fences_it_again() {
     assert!(bench.switch.set(true));
     assert_eq!(bench.lines().await, [STATUS, SIDECAR]);
     bench.an_hour_later().await;
+    assert_eq!(bench.lines().await, [SIDECAR]);
+    assert_eq!(bench.routed(), ["*/*"]);
+    bench.an_hour_later().await;
     assert_eq!(bench.lines().await, [DELETE, FINALIZER]);
     assert!(bench.switch.set(false));
     assert_eq!(bench.lines().await, [FINALIZER, STATUS, NEW_SIDECAR]);
@@ -420,9 +466,12 @@ fn delete(fence: &mut ServiceFence) {
 async fn a_fence_that_is_deleted_opens_first_and_its_status_is_left_alone() {
     let mut bench = Bench::fenced().await;
     bench.edit(delete).await;
-    assert_eq!(bench.lines().await, [SIDECAR]);
-    assert_eq!(bench.lines().await, NOTHING);
-    bench.an_hour_later().await;
+    for routed in [PROXY, "*/*"] {
+        assert_eq!(bench.lines().await, [SIDECAR]);
+        assert_eq!(bench.routed(), [routed]);
+        assert_eq!(bench.lines().await, NOTHING);
+        bench.an_hour_later().await;
+    }
     assert_eq!(bench.lines().await, [DELETE, FINALIZER]);
     assert_eq!(bench.lines().await, NOTHING);
 }
@@ -451,20 +500,14 @@ async fn the_finalizers_of_others_are_left_alone() {
 
 #[tokio::test]
 async fn a_sidecar_that_is_gone_already_need_not_be_deleted() {
-    let mut bench = Bench::fenced().await;
-    bench.edit(delete).await;
-    bench.reconcile().await.unwrap();
-    bench.an_hour_later().await;
+    let mut bench = Bench::opened().await;
     bench.server.sidecar = None;
     assert_eq!(bench.lines().await, [DELETE, FINALIZER]);
 }
 
 #[tokio::test]
 async fn a_sidecar_that_changed_meanwhile_is_not_deleted_and_its_fence_is_held() {
-    let mut bench = Bench::fenced().await;
-    bench.edit(delete).await;
-    bench.reconcile().await.unwrap();
-    bench.an_hour_later().await;
+    let mut bench = Bench::opened().await;
     bench.server.sidecar.as_mut().unwrap().metadata.resource_version = Some(bench.server.next_version());
     assert_eq!(bench.reconcile().await.unwrap_err().category(), "conflict");
     assert_eq!(bench.noted(), [DELETE]);
@@ -530,6 +573,10 @@ async fn a_sidecar_that_somebody_deleted_is_made_again() {
     let gone = bench.server.sidecar.take().unwrap();
     bench.sidecars.apply_watcher_event(&Event::Delete(gone));
     assert_eq!(bench.lines().await, [STATUS, NEW_SIDECAR]);
+    assert_eq!((bench.reason(), bench.routed()), (reasons::FENCING, vec!["*/*".to_owned()]));
+    bench.an_hour_later().await;
+    assert_eq!(bench.lines().await, [SIDECAR]);
+    assert_eq!(bench.routed(), [PROXY]);
 }
 
 #[tokio::test]
