@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use bed::mesh::{AccessLog, Mesh, entry};
+use bed::mesh::{AccessLog, Mesh, entry, is_trimmed};
 use bed::wait::until;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
@@ -25,7 +25,7 @@ const FENCES: usize = 200;
 const EDGES: usize = 400;
 const PARALLEL: usize = 24;
 const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18090);
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 pub(crate) async fn run(mesh: &Mesh) -> Result<()> {
     println!("operator alone, real API server: {SERVICES} services, {PODS} pods, {FENCES} fences");
@@ -37,9 +37,25 @@ pub(crate) async fn run(mesh: &Mesh) -> Result<()> {
     println!("{:<58} {:.1} s", "start → all Sidecars written", started.elapsed().as_secs_f64());
     let result = measure(mesh, &operator).await;
     let pid = operator.id().context("the operator has ended")?;
-    println!("{:<58} {:.1} MiB (peak {:.1})", "operator's resident memory", memory(pid, "VmRSS")?, memory(pid, "VmHWM")?);
+    println!(
+        "{:<58} {:.1} MiB (peak {:.1})",
+        "operator's resident memory",
+        memory(pid, "VmRSS")?,
+        memory(pid, "VmHWM")?
+    );
     drop(operator);
-    mesh.kubectl(&["patch", "servicefences", "--all", "-n", NS, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]).await.ok();
+    mesh.kubectl(&[
+        "patch",
+        "servicefences",
+        "--all",
+        "-n",
+        NS,
+        "--type=merge",
+        "-p",
+        r#"{"metadata":{"finalizers":null}}"#,
+    ])
+    .await
+    .ok();
     mesh.kubectl(&["delete", "namespace", NS, "--wait=false"]).await?;
     result
 }
@@ -53,7 +69,7 @@ fn start(mesh: &Mesh) -> Result<Child> {
     let log = std::fs::File::create(mesh.bed().log("bench-operator"))?;
     let mut command = Command::new(exe);
     command.args(["run", "--access-log-address", &SERVER.to_string(), "--http-address", "127.0.0.1:18080"]);
-    command.args(["--drain", "1s"]).env("KUBECONFIG", mesh.bed().kubeconfig());
+    command.args(["--drain", "1s", "--open-settle", "1s"]).env("KUBECONFIG", mesh.bed().kubeconfig());
     command.stdin(Stdio::null()).stderr(log).kill_on_drop(true).spawn().context("cannot start the operator")
 }
 
@@ -65,7 +81,10 @@ async fn populate(mesh: &Mesh) -> Result<()> {
     until("the ServiceAccount", LIMIT, async || mesh.kubectl(&accounts).await).await?;
     let objects = (0..SERVICES).map(|number| service(mesh, number));
     stream::iter(objects).buffer_unordered(PARALLEL).try_collect::<()>().await?;
-    stream::iter((0..PODS).map(|number| pod(mesh, number))).buffer_unordered(PARALLEL).try_collect::<()>().await?;
+    stream::iter((0..PODS).map(|number| pod(mesh, number)))
+        .buffer_unordered(PARALLEL)
+        .try_collect::<()>()
+        .await?;
     stream::iter((0..FENCES).map(|number| fence(mesh, number))).buffer_unordered(PARALLEL).try_collect().await
 }
 
@@ -121,7 +140,7 @@ async fn until_fenced(mesh: &Mesh) -> Result<()> {
     let api = sidecars(mesh);
     until("every fence has its Sidecar, with nothing to drain", LIMIT, async || {
         let all = api.list(&kube::api::ListParams::default()).await?.items;
-        let done = all.iter().filter(|s| s.data["spec"]["egress"].as_array().map(Vec::len) == Some(1)).count();
+        let done = all.iter().filter(|sidecar| is_trimmed(&sidecar.data)).count();
         ensure!(done == FENCES, "{done} of {FENCES}");
         Ok(())
     })
@@ -134,7 +153,8 @@ async fn measure(mesh: &Mesh, operator: &Child) -> Result<()> {
     ensure!(operator.id().is_some(), "the operator has ended");
     let log = AccessLog::open(SERVER).await?;
     let api = sidecars(mesh);
-    let version = api.list(&kube::api::ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
+    let version =
+        api.list(&kube::api::ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
     let mut events = api.watch(&WatchParams::default(), &version).await?.boxed();
     let (mut warm, mut routed) = (Vec::new(), Vec::new());
     let mut sent = HashMap::new();
@@ -158,7 +178,8 @@ async fn wait_for(
     routed: &mut Vec<f64>,
 ) -> Result<()> {
     loop {
-        let event = tokio::time::timeout(LIMIT, events.try_next()).await.context("no Sidecar was written")??;
+        let event =
+            tokio::time::timeout(LIMIT, events.try_next()).await.context("no Sidecar was written")??;
         let WatchEvent::Modified(sidecar) = event.context("the watch ended")? else { continue };
         let Some((host, at)) = sent.get(&sidecar.name_any()) else { continue };
         let listeners = sidecar.data["spec"]["egress"].as_array().cloned().unwrap_or_default();

@@ -23,7 +23,8 @@ pub async fn run(world: &World) -> Result<()> {
     world.mesh.rollout(OTHER).await?;
     world.fence(NS, "client", "{enable: true, workloadSelector: {labels: {app: client}}}").await?;
 
-    let address = world.mesh.kubectl(&["get", "service", "s6", "-n", NS, "-o=jsonpath={.spec.clusterIP}"]).await?;
+    let address =
+        world.mesh.kubectl(&["get", "service", "s6", "-n", NS, "-o=jsonpath={.spec.clusterIP}"]).await?;
     let names = [
         ("s1", "s1:8080".to_owned()),
         ("s2", format!("s2.{NS}:8080")),
@@ -50,7 +51,8 @@ async fn first_call(world: &World, server: &str, authority: &str) -> Result<()> 
 }
 
 async fn twins_are_told_apart(world: &World) -> Result<()> {
-    let (mine, theirs) = (format!("{NS}/twin.{NS}.svc.cluster.local"), format!("{OTHER}/twin.{OTHER}.svc.cluster.local"));
+    let (mine, theirs) =
+        (format!("{NS}/twin.{NS}.svc.cluster.local"), format!("{OTHER}/twin.{OTHER}.svc.cluster.local"));
     let call = world.mesh.call(&format!("{NS}/client"), &format!("http://twin.{OTHER}:8080/")).await?;
     ensure!(call.namespace.as_deref() == Some(OTHER), "twin.{OTHER} was answered in {:?}", call.namespace);
     learned(world, &theirs, true).await?;

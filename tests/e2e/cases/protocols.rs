@@ -37,7 +37,8 @@ pub async fn run(world: &World) -> Result<()> {
     for (name, _, url) in CALLS {
         first_and_later(world, name, url).await.with_context(|| url.to_owned())?;
     }
-    let mut expected: Vec<_> = CALLS.iter().map(|(name, ..)| format!("{NS}/{name}.{NS}.svc.cluster.local")).collect();
+    let mut expected: Vec<_> =
+        CALLS.iter().map(|(name, ..)| format!("{NS}/{name}.{NS}.svc.cluster.local")).collect();
     expected.sort();
     let expected: Vec<_> = expected.iter().map(String::as_str).collect();
     world.until_routed(NS, "client", &expected).await

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use bed::mesh::{Call, Mesh};
+use bed::mesh::{Call, Mesh, is_trimmed};
 use bed::wait::until;
 use serde_json::Value;
 
@@ -35,8 +35,16 @@ impl World {
 
     /// The same with more values, which are those of the next installation only.
     pub async fn install_with(&self, more: &[&str]) -> Result<()> {
-        let values = ["globalProxy.replicas=1", "fence.drain=7s", "fence.openSettle=3s", "log.level=info\\,palisade=debug"];
-        self.mesh.install(&chart()?, "palisade", PALISADE, &[&values, more].concat()).await.context("installing the chart")
+        let values = [
+            "globalProxy.replicas=1",
+            "fence.drain=7s",
+            "fence.openSettle=3s",
+            "log.level=info\\,palisade=debug",
+        ];
+        self.mesh
+            .install(&chart()?, "palisade", PALISADE, &[&values, more].concat())
+            .await
+            .context("installing the chart")
     }
 
     /// Applies a fence and waits until it is in force, the old listeners' drain included.
@@ -58,8 +66,7 @@ impl World {
     pub async fn until_trimmed(&self, namespace: &str, name: &str) -> Result<()> {
         until(&format!("the Sidecar {namespace}/{name} is trimmed"), SOON, async || {
             let sidecar = self.sidecar(namespace, name).await?;
-            let listeners = sidecar["spec"]["egress"].as_array().map(Vec::len);
-            ensure!(listeners == Some(1), "{}", sidecar["spec"]["egress"]);
+            ensure!(is_trimmed(&sidecar), "{}", sidecar["spec"]["egress"]);
             Ok(())
         })
         .await
@@ -68,7 +75,8 @@ impl World {
     /// Waits until there is no Sidecar of a fence any more.
     pub async fn until_gone(&self, namespace: &str, name: &str) -> Result<()> {
         until(&format!("the Sidecar {namespace}/{name} is gone"), SOON, async || {
-            let left = ["get", "sidecars.networking.istio.io", name, "--namespace", namespace, "--ignore-not-found"];
+            let left =
+                ["get", "sidecars.networking.istio.io", name, "--namespace", namespace, "--ignore-not-found"];
             let left = self.mesh.kubectl(&[&left[..], &["--output=yaml"]].concat()).await?;
             ensure!(left.trim().is_empty(), "{left}");
             Ok(())
@@ -95,8 +103,10 @@ impl World {
     /// Deletes the namespaces that a case made, whatever became of it, and waits until they are gone: no case
     /// shall see the others' objects or share the machine's limits with their pods.
     pub async fn tidy(&self) -> Result<()> {
-        let all = self.mesh.kubectl(&["get", "namespaces", "--output=jsonpath={.items[*].metadata.name}"]).await?;
-        let lasting = |name: &&str| !name.starts_with("kube-") && !["default", "istio-system", PALISADE].contains(name);
+        let all =
+            self.mesh.kubectl(&["get", "namespaces", "--output=jsonpath={.items[*].metadata.name}"]).await?;
+        let lasting =
+            |name: &&str| !name.starts_with("kube-") && !["default", "istio-system", PALISADE].contains(name);
         let made: Vec<_> = all.split_whitespace().filter(lasting).collect();
         if made.is_empty() {
             return Ok(());
@@ -153,7 +163,10 @@ impl World {
 
     /// How many connections came over the hop to the global proxy so far.
     pub async fn detours(&self) -> Result<u64> {
-        let stats = self.mesh.stats(&format!("{PALISADE}/global-proxy"), "^tcp.global-proxy-hop.downstream_cx_total$").await?;
+        let stats = self
+            .mesh
+            .stats(&format!("{PALISADE}/global-proxy"), "^tcp.global-proxy-hop.downstream_cx_total$")
+            .await?;
         stats.into_values().next().context("the global proxy has no such counter")
     }
 

@@ -59,7 +59,11 @@ impl Mesh {
     /// When the call fails; with its error.
     pub async fn call(&self, pod: &str, url: &str) -> Result<Call> {
         let call = self.calls(pod, &[url], &[]).await?.swap_remove(0);
-        ensure!(call.ok, "{pod} calls {url}: {}", call.error.unwrap_or_else(|| format!("status {:?}", call.status)));
+        ensure!(
+            call.ok,
+            "{pod} calls {url}: {}",
+            call.error.unwrap_or_else(|| format!("status {:?}", call.status))
+        );
         Ok(call)
     }
 

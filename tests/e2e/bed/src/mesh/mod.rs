@@ -20,7 +20,7 @@ use tokio::process::Command;
 
 pub use access_log::{AccessLog, entry};
 pub use calls::{Call, Load};
-pub use proxies::Stats;
+pub use proxies::{Stats, is_trimmed};
 pub use writes::Writes;
 
 use crate::{control_plane, inspect, inspect::PodHandle, state::BedDir};
@@ -101,7 +101,8 @@ impl Mesh {
     /// When the API server refuses.
     pub async fn namespace(&self, name: &str, injected: bool) -> Result<()> {
         let labels = if injected { "istio-injection: enabled" } else { "" };
-        let namespace = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}");
+        let namespace =
+            format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}");
         self.apply(&namespace).await
     }
 
@@ -110,7 +111,8 @@ impl Mesh {
     /// # Errors
     /// When one has not in time.
     pub async fn rollout(&self, namespace: &str) -> Result<()> {
-        let wait = ["wait", "deployment", "--all", "--for=condition=Available", "--timeout=150s", "--namespace"];
+        let wait =
+            ["wait", "deployment", "--all", "--for=condition=Available", "--timeout=150s", "--namespace"];
         self.kubectl(&[&wait[..], &[namespace]].concat()).await.map(drop)
     }
 
@@ -120,7 +122,8 @@ impl Mesh {
     /// When helm fails.
     pub async fn install(&self, chart: &Path, name: &str, namespace: &str, values: &[&str]) -> Result<()> {
         let chart = chart.to_str().context("the chart's path is no text")?;
-        let mut line = vec!["upgrade", "--install", name, chart, "--namespace", namespace, "--create-namespace"];
+        let mut line =
+            vec!["upgrade", "--install", name, chart, "--namespace", namespace, "--create-namespace"];
         line.extend(["--wait", "--timeout", "150s"]);
         line.extend(values.iter().flat_map(|value| ["--set", value]));
         self.run("helm", &line).await.map(drop)

@@ -12,6 +12,17 @@ use crate::inspect;
 /// An Envoy's counters and gauges, by name.
 pub type Stats = BTreeMap<String, u64>;
 
+/// Whether a Sidecar lists just what is used: nothing is yet to be warmed or drained.
+#[must_use]
+pub fn is_trimmed(sidecar: &Value) -> bool {
+    match sidecar["spec"]["egress"].as_array().map(Vec::as_slice) {
+        Some([listener]) => {
+            listener["hosts"].as_array().is_some_and(|hosts| !hosts.iter().any(|host| host == "*/*"))
+        }
+        _ => false,
+    }
+}
+
 impl Mesh {
     /// What a pod's Envoy answers at an administration path.
     ///
