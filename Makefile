@@ -1,0 +1,67 @@
+# Every target is listed by `make help`. `make demo` and `make test` do all of their own set-up: Debian packages,
+# the control plane's tools (built once into a cache outside the tree), and the Rust build.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# A clean checkout elsewhere can share one build folder by setting CARGO_TARGET_DIR.
+BIN := $(or $(CARGO_TARGET_DIR),target)/release
+# What the bed runs in place of the operator's image.
+export BED_PALISADE_BIN ?= $(abspath $(BIN))/palisade
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the operator, the bed and the end-to-end programs
+	$(CARGO) build --release --workspace --locked
+
+.PHONY: demo
+demo: build ## Watch a real mesh learn: Bookinfo and 1,000 more services, fences on, before and after
+	$(BIN)/bed run --drain 5s -- $(abspath $(BIN))/demo
+
+.PHONY: test
+test: lint unit e2e ## Everything that CI runs
+
+.PHONY: lint
+lint: ## Formatting, clippy, licences of dependencies (if cargo-deny is there)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
+	if command -v cargo-deny >/dev/null; then $(CARGO) deny --all-features check; fi
+
+.PHONY: unit
+unit: ## Unit, property and API-mock tests
+	$(CARGO) test --workspace --locked
+
+.PHONY: e2e
+e2e: build ## The cases of tests/e2e on a real mesh (CASE=names runs only that one)
+	$(BIN)/bed run --drain 5s -- $(abspath $(BIN))/e2e $(if $(CASE),--exact $(CASE))
+
+.PHONY: bench
+bench: build ## Figures: entries a second, learning latency, memory
+	$(CARGO) bench --locked
+	$(BIN)/bed run --drain 5s -- $(abspath $(BIN))/bench
+
+.PHONY: fuzz
+fuzz: ## Fuzz the access-log decoder for a minute (needs cargo-fuzz and a nightly toolchain)
+	$(CARGO) +nightly fuzz run access_log -- -max_total_time=60
+
+.PHONY: generate
+generate: ## Write the CRDs from the Rust types, to crds/ and the chart
+	$(CARGO) run --quiet --locked -- crds > crds/servicefences.yaml
+	cp crds/servicefences.yaml charts/palisade/crds/servicefences.yaml
+
+.PHONY: bed
+bed: build ## Start a mesh that stays, and say how to use it
+	$(BIN)/bed up
+
+.PHONY: bed-down
+bed-down: ## Stop that mesh
+	$(BIN)/bed down
+
+.PHONY: tools
+tools: build ## Build the control plane's tools into the cache, and nothing else
+	$(BIN)/bed tools
