@@ -1,4 +1,4 @@
-//! Figures that need a real API server or a real mesh: `bed run -- bench`, or `make bench`.
+//! Figures that need a real API server or a real mesh: `bed run -- bench [learning] [direct]`, or `make bench`.
 //!
 //! Nothing is asserted about time: machines are noisy. Every figure is printed with what it was measured on.
 
@@ -14,8 +14,15 @@ fn main() -> Result<()> {
 
 async fn run() -> Result<()> {
     let mesh = Mesh::connect().await?;
-    learning::run(&mesh).await?;
-    direct::run(&mesh).await
+    let wanted: Vec<_> = std::env::args().skip(1).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    if is_wanted("learning") {
+        learning::run(&mesh).await?;
+    }
+    if is_wanted("direct") {
+        direct::run(&mesh).await?;
+    }
+    Ok(())
 }
 
 /// One line of figures: the least, the middle, the 99th of a hundred, the most.
