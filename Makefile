@@ -42,7 +42,7 @@ e2e: build ## The cases of tests/e2e on a real mesh (CASE=names runs only that o
 
 .PHONY: bench
 bench: build ## Figures: entries a second, learning latency, memory
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench access_log
 	$(BIN)/bed run --drain 5s -- $(abspath $(BIN))/bench
 
 .PHONY: fuzz
