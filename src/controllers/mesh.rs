@@ -94,11 +94,6 @@ impl Mesh {
     pub fn is_synced(&self) -> bool {
         *self.synced.borrow()
     }
-
-    /// Waits until every watch has listed its objects.
-    pub async fn synced(&self) {
-        let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
-    }
 }
 
 impl Owner {
