@@ -1,23 +1,18 @@
 //! The HTTP client of probes and hooks.
 
-use std::sync::Arc;
-
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::HTTPGetAction;
-use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
+
+use crate::app::tls;
 
 /// The status of a GET on a connection of its own. Certificates are not verified, as the kubelet does not.
 ///
@@ -29,7 +24,7 @@ pub(super) async fn get(host: &str, port: u16, action: &HTTPGetAction) -> Result
         return request(stream, host, port, action).await;
     }
     let name = ServerName::try_from(host.to_owned()).context("server name")?;
-    let connector = TlsConnector::from(Arc::new(unverified()?));
+    let connector = TlsConnector::from(tls::client(&[]).context("TLS versions")?);
     let stream = connector.connect(name, stream).await.context("TLS handshake")?;
     request(stream, host, port, action).await
 }
@@ -63,55 +58,4 @@ where
         }
     };
     Ok(answer.context("request")?.status().as_u16())
-}
-
-fn unverified() -> Result<ClientConfig> {
-    let provider = Arc::new(ring::default_provider());
-    let verifier = Arc::new(Unverified(Arc::clone(&provider)));
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("TLS versions")?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    Ok(config)
-}
-
-/// Accepts every certificate, but only from who has its key.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
