@@ -76,7 +76,7 @@ pub(super) async fn run(context: Arc<Context>, keys: impl Stream<Item = ObjectKe
 }
 
 fn on_error(fence: &ServiceFence, error: &Error, context: &Context) -> Action {
-    let key = key(fence);
+    let key = ObjectKey::of(fence);
     let delay = context.failures.count(&key);
     warn!(fence = %key, %error, ?delay, "a fence could not be brought about; it is tried again");
     Action::requeue(delay)
@@ -88,7 +88,7 @@ fn on_error(fence: &ServiceFence, error: &Error, context: &Context) -> Action {
 /// If a write failed; what was written before stands, and the next try starts from there.
 pub async fn reconcile(fence: Arc<ServiceFence>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
-    let key = key(fence.as_ref());
+    let key = ObjectKey::of(fence.as_ref());
     let fence = context.caches.fences.get(&key).unwrap_or(fence);
     let sidecar = context.caches.sidecars.get(&key);
     let plan = context.decide(&fence, sidecar.as_deref());
@@ -167,8 +167,4 @@ impl Context {
         }
         Ok(())
     }
-}
-
-fn key(fence: &ServiceFence) -> ObjectKey {
-    ObjectKey::new(fence.namespace().unwrap_or_default(), fence.name_any())
 }

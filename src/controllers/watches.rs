@@ -143,7 +143,7 @@ where
     events.inspect(move |event| {
         writer.apply_watcher_event(event);
         if let Event::Delete(object) = event {
-            cache(&caches).forget(&key(object));
+            cache(&caches).forget(&ObjectKey::of(object));
         }
     })
 }
@@ -162,10 +162,10 @@ async fn follow<K: Resource + ResourceExt>(
             Event::Init => present.clear(),
             Event::Apply(object) => mesh.tell(Message::Change((kind.changed)(&object))).await,
             Event::InitApply(object) => {
-                present.insert(key(&object));
+                present.insert(ObjectKey::of(&object));
                 mesh.tell(Message::Change((kind.changed)(&object))).await;
             }
-            Event::Delete(object) => mesh.tell(Message::Change((kind.gone)(key(&object)))).await,
+            Event::Delete(object) => mesh.tell(Message::Change((kind.gone)(ObjectKey::of(&object)))).await,
             Event::InitDone => {
                 mesh.settled().await;
                 for missing in (kind.known)(&mesh.graph()).into_iter().filter(|key| !present.contains(key)) {
@@ -184,7 +184,9 @@ async fn touch(events: impl Stream<Item = Event<Sidecar>> + Send, mesh: Mesh, li
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
-            Event::Apply(sidecar) | Event::Delete(sidecar) => mesh.tell(Message::Touch(key(&sidecar))).await,
+            Event::Apply(sidecar) | Event::Delete(sidecar) => {
+                mesh.tell(Message::Touch(ObjectKey::of(&sidecar))).await;
+            }
             Event::Init | Event::InitApply(_) => {}
             Event::InitDone => {
                 mesh.tell(Message::TouchAll).await;
@@ -198,7 +200,7 @@ const SERVICES: Kind<Service> = Kind {
     changed: |service| {
         let spec = service.spec.as_ref();
         Change::Service(graph::Service {
-            key: key(service),
+            key: ObjectKey::of(service),
             selector: Labels::from(spec.and_then(|spec| spec.selector.clone()).unwrap_or_default()),
             headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
         })
@@ -210,7 +212,7 @@ const SERVICES: Kind<Service> = Kind {
 const SERVICE_ENTRIES: Kind<ServiceEntry> = Kind {
     changed: |entry| {
         let hosts = entry.spec.hosts.iter().map(|host| host.as_str().into()).collect();
-        Change::ServiceEntry(graph::ServiceEntry { key: key(entry), hosts })
+        Change::ServiceEntry(graph::ServiceEntry { key: ObjectKey::of(entry), hosts })
     },
     gone: Change::ServiceEntryGone,
     known: |graph| graph.registry().entry_keys().cloned().collect(),
@@ -218,10 +220,12 @@ const SERVICE_ENTRIES: Kind<ServiceEntry> = Kind {
 
 const PODS: Kind<Pod> = Kind {
     changed: |pod| match addresses(pod) {
-        Some(ips) => {
-            Change::Pod(graph::Pod { key: key(pod), ips, labels: Labels::from(pod.labels().clone()) })
-        }
-        None => Change::PodGone(key(pod)),
+        Some(ips) => Change::Pod(graph::Pod {
+            key: ObjectKey::of(pod),
+            ips,
+            labels: Labels::from(pod.labels().clone()),
+        }),
+        None => Change::PodGone(ObjectKey::of(pod)),
     },
     gone: Change::PodGone,
     known: |graph| graph.workloads().pod_keys().cloned().collect(),
@@ -251,14 +255,9 @@ fn facts(fence: &ServiceFence) -> graph::Fence {
     };
     let domains = fence.status.iter().flat_map(|status| &status.domains);
     graph::Fence {
-        key: key(fence),
+        key: ObjectKey::of(fence),
         selection,
         wants: fence.spec.host.keys().map(|host| host.as_str().into()).collect(),
         known: domains.filter_map(|(host, domain)| Some((host.as_str().into(), known(domain)?))).collect(),
     }
-}
-
-fn key<K: Resource>(object: &K) -> ObjectKey {
-    let meta = object.meta();
-    ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }

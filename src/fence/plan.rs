@@ -65,7 +65,7 @@ pub enum SidecarAction {
 /// Decides what to do for a fence.
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
-    let facts = input.graph.fence(&key(input.fence));
+    let facts = input.graph.fence(&ObjectKey::of(input.fence));
     let domains = facts.map(|facts| status::domains(facts, input.graph.registry())).unwrap_or_default();
     match obstacle(input, facts) {
         Some(verdict) => input.conclude(SidecarAction::Leave, domains, &verdict, None),
@@ -75,7 +75,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
 
 /// What keeps a fence from being enforced.
 fn obstacle(input: &Input<'_>, facts: Option<&FenceFacts>) -> Option<Verdict> {
-    let name = key(input.fence);
+    let name = ObjectKey::of(input.fence);
     if input.sidecar.is_some_and(|sidecar| !is_owned_by(sidecar, input.fence)) {
         let message = format!(
             "a Sidecar {name} exists that this fence did not write: delete or rename it to have the workload fenced"
@@ -157,8 +157,11 @@ impl Input<'_> {
         }
         // A short name of a headless service has no address by which the global proxy could tell it apart, and
         // it always means the caller's own namespace.
-        let headless =
-            self.graph.registry().headless_in(&key(self.fence).namespace).map(|host| host.to_string());
+        let headless = self
+            .graph
+            .registry()
+            .headless_in(&ObjectKey::of(self.fence).namespace)
+            .map(|host| host.to_string());
         let used = domains.values().flat_map(|domain| domain.hosts.iter().cloned());
         used.chain(headless).chain([self.settings.global_proxy.host.to_string()]).collect()
     }
@@ -195,11 +198,4 @@ impl Input<'_> {
             wake,
         }
     }
-}
-
-fn key(fence: &ServiceFence) -> ObjectKey {
-    ObjectKey::new(
-        fence.meta().namespace.as_deref().unwrap_or_default(),
-        fence.meta().name.as_deref().unwrap_or_default(),
-    )
 }

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use kube::Resource;
+
 /// The namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
@@ -14,6 +16,12 @@ impl ObjectKey {
     /// The key of `namespace/name`.
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The key of an object. What the API server sends has a name, and a namespace if its kind is namespaced.
+    pub fn of(object: &impl Resource) -> Self {
+        let meta = object.meta();
+        Self::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
     }
 }
 
