@@ -161,6 +161,17 @@ fn whatever_it_says<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Domain
 pub enum DependencySource {
     /// The fence's own spec.
     Spec,
+    /// The operator's configuration.
+    Configuration,
     /// An access log of the global proxy.
     AccessLog,
+}
+
+impl DependencySource {
+    /// Whether it tells of calls that were seen, which are remembered; the others state what is needed, for as long
+    /// as they state it.
+    #[must_use]
+    pub fn is_learned(self) -> bool {
+        matches!(self, Self::AccessLog)
+    }
 }

@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod config;
 pub mod crds;
 mod open;
 mod run;

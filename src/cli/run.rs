@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
+use super::config::Config;
 use crate::controllers::{Options, run};
 use crate::fence::{GlobalProxy, Settings, Timings};
 use crate::graph::{EgressHost, ObjectKey};
@@ -45,6 +47,9 @@ pub(super) struct Run {
     /// How long a cluster is kept after its last route went: the mesh's drainDuration and a margin.
     #[arg(long, default_value = "50s", value_parser = duration)]
     drain: SignedDuration,
+    /// A JSON file with the settings that flags are too poor for: the chart renders it from its values.
+    #[arg(long)]
+    config: Option<PathBuf>,
     /// The name of this instance.
     #[arg(long, env = "POD_NAME")]
     instance: Option<String>,
@@ -74,19 +79,20 @@ impl Run {
         self.logging.start()?;
         let stop = CancellationToken::new();
         tokio::spawn(stop_on_signal(stop.clone())?);
+        let config = Config::read(self.config.as_deref())?;
         let client = Client::try_default().await.context("cannot find the cluster")?;
         info!(version = env!("CARGO_PKG_VERSION"), "starting");
-        run(client, self.options(), stop).await
+        run(client, self.options(config), stop).await
     }
 
-    fn options(self) -> Options {
+    fn options(self, config: Config) -> Options {
         let timings = Timings { settle: self.settle, open_settle: self.open_settle, drain: self.drain };
         Options {
             access_log_address: self.access_log_address,
             http_address: self.http_address,
             cluster_domain: self.cluster_domain,
             switch: self.switch,
-            settings: Settings { global_proxy: self.global_proxy, timings },
+            settings: Settings { global_proxy: self.global_proxy, timings, defaults: config.fence },
             instance: self.instance,
         }
     }

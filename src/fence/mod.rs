@@ -1,6 +1,7 @@
 //! What a fence makes of what is known: its `Sidecar`, its status, and when to look again. PURE: the same
 //! input gives the same bytes.
 
+mod defaults;
 mod egress;
 #[cfg(test)]
 mod egress_tests;
@@ -11,6 +12,7 @@ mod scope;
 mod sidecar;
 mod status;
 
+pub use defaults::Defaults;
 pub use egress::{Egress, Timings};
 pub use plan::{Input, Plan, Settings, SidecarAction, plan};
 pub use scope::Scope;

@@ -5,7 +5,7 @@ use kube::Resource;
 
 use super::sidecar::{build, is_up_to_date};
 use super::status::{self, Verdict};
-use super::{Egress, GlobalProxy, Scope, Timings, Transition, is_owned_by};
+use super::{Defaults, Egress, GlobalProxy, Scope, Timings, Transition, is_owned_by};
 use crate::api::{Dependency, ServiceFence, ServiceFenceStatus, reasons};
 use crate::graph::{FenceFacts, Graph, Labels, ObjectKey};
 use crate::istio::Sidecar;
@@ -17,6 +17,8 @@ pub struct Settings {
     pub global_proxy: GlobalProxy,
     /// How long proxies are given between steps.
     pub timings: Timings,
+    /// What the operator's configuration says.
+    pub defaults: Defaults,
 }
 
 /// All that a decision rests on.
@@ -66,7 +68,9 @@ pub enum SidecarAction {
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
     let facts = input.graph.fence(&ObjectKey::of(input.fence));
-    let domains = facts.map(|facts| status::domains(facts, input.graph.registry())).unwrap_or_default();
+    let domains = facts
+        .map(|facts| status::domains(facts, input.graph.registry(), &input.settings.defaults))
+        .unwrap_or_default();
     match obstacle(input, facts) {
         Some(verdict) => input.conclude(SidecarAction::Leave, domains, &verdict, None),
         None => input.advance(facts, domains),

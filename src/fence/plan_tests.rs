@@ -12,8 +12,8 @@ use proptest::prelude::*;
 
 use super::status::domains;
 use super::{
-    CLUSTERS_ADDED, GlobalProxy, Input, KEEP_BIND, Plan, ROUTES_REMOVED, Settings, SidecarAction, Timings,
-    Transition, WIDENED, is_owned_by, known, plan,
+    CLUSTERS_ADDED, Defaults, GlobalProxy, Input, KEEP_BIND, Plan, ROUTES_REMOVED, Settings, SidecarAction,
+    Timings, Transition, WIDENED, is_owned_by, known, plan,
 };
 use crate::api::{
     DependencySource, READY, RecyclingStrategy, ServiceFence, ServiceFenceSpec, ServiceFenceStatus,
@@ -41,6 +41,7 @@ fn settings() -> Settings {
             open_settle: SignedDuration::from_secs(10),
             drain: SignedDuration::from_secs(50),
         },
+        defaults: Defaults::default(),
     }
 }
 
@@ -1009,7 +1010,7 @@ proptest! {
     #[test]
     fn a_status_remembers_what_is_known(facts in some_facts()) {
         let facts = FenceFacts { wants: Arc::default(), ..facts };
-        let written = domains(&facts, Graph::new("cluster.local").registry());
+        let written = domains(&facts, Graph::new("cluster.local").registry(), &Defaults::default());
         let read: BTreeMap<String, _> = serde_json::from_str(&serde_json::to_string(&written).unwrap()).unwrap();
         let remembered: BTreeMap<_, _> =
             read.iter().filter_map(|(host, domain)| Some((Arc::from(host.as_str()), known(domain)?))).collect();
@@ -1022,14 +1023,14 @@ proptest! {
         for change in some_objects() {
             graph.apply(change);
         }
-        let written = domains(&facts, graph.registry());
+        let written = domains(&facts, graph.registry(), &Defaults::default());
         let own: Vec<_> = facts.known.iter().map(|(host, known)| (host.clone(), known.clone())).collect();
         let read = written.iter().filter_map(|(host, domain)| Some((Arc::from(host.as_str()), known(domain)?)));
         for known in [own, read.collect()] {
             let (key, selection, wants) = (key("shop/f"), PodSelection::Service, facts.wants.to_vec());
             graph.apply(Change::Fence(Fence { key, selection, wants, known }));
         }
-        let again = graph.fence(&key("shop/f")).map(|facts| domains(facts, graph.registry()));
+        let again = graph.fence(&key("shop/f")).map(|facts| domains(facts, graph.registry(), &Defaults::default()));
         prop_assert_eq!(again, Some(written));
     }
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Resource;
 
+use super::Defaults;
 use crate::api::{
     Dependency, DependencySource, DomainStatus, READY, ServiceFence, ServiceFenceStatus, reasons,
 };
@@ -80,18 +81,36 @@ fn ready(status: &ServiceFenceStatus) -> Option<&Condition> {
     status.conditions.iter().find(|condition| condition.type_ == READY)
 }
 
-/// The hosts of a fence, from its spec and from what was learned.
-pub(super) fn domains(facts: &FenceFacts, registry: &Registry) -> BTreeMap<String, Dependency> {
+/// The hosts of a fence: from its spec, from the operator's configuration, and from what was learned.
+pub(super) fn domains(
+    facts: &FenceFacts,
+    registry: &Registry,
+    defaults: &Defaults,
+) -> BTreeMap<String, Dependency> {
     let learned = facts.known.iter().map(|(host, known)| (host.to_string(), learned(host, known)));
     let mut domains: BTreeMap<String, Dependency> = learned.collect();
     for want in facts.wants.iter() {
-        let domain = domains.entry(want.to_string()).or_default();
-        domain.hosts.extend(resolve(want, registry).map(|host| host.to_string()));
-        domain.hosts.sort();
-        domain.hosts.dedup();
-        domain.sources.insert(0, DependencySource::Spec);
+        state(&mut domains, want, DependencySource::Spec, registry);
+    }
+    for want in &defaults.stable_host {
+        state(&mut domains, want, DependencySource::Configuration, registry);
     }
     domains
+}
+
+/// Adds a host that somebody stated, rather than called.
+fn state(
+    domains: &mut BTreeMap<String, Dependency>,
+    want: &str,
+    source: DependencySource,
+    registry: &Registry,
+) {
+    let domain = domains.entry(want.to_owned()).or_default();
+    domain.hosts.extend(resolve(want, registry).map(|host| host.to_string()));
+    domain.hosts.sort();
+    domain.hosts.dedup();
+    domain.sources.push(source);
+    domain.sources.sort();
 }
 
 fn learned(host: &str, known: &Known) -> Dependency {
@@ -107,8 +126,7 @@ fn learned(host: &str, known: &Known) -> Dependency {
 /// What a status remembers of a host: the way back from [`domains`]. `None` for a host that only the spec names.
 #[must_use]
 pub fn known(domain: &Dependency) -> Option<Known> {
-    let sources: BTreeSet<_> =
-        domain.sources.iter().copied().filter(|s| *s != DependencySource::Spec).collect();
+    let sources: BTreeSet<_> = domain.sources.iter().copied().filter(|source| source.is_learned()).collect();
     let (first, last) = (domain.first_seen.as_ref()?.0, domain.last_seen.as_ref()?.0);
     let namespaces = domain.hosts.iter().filter_map(|host| Some(host.split_once('/')?.0.into()));
     let learned = !sources.is_empty();

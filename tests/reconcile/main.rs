@@ -25,7 +25,7 @@ use palisade::api::{
 };
 use palisade::controllers::{Caches, Context, Error, Mesh, Message, Metrics, Switch, reconcile};
 use palisade::fence::{
-    CLUSTERS_ADDED, GlobalProxy, ROUTES_ADDED, ROUTES_REMOVED, Settings, Timings, WIDENED, known,
+    CLUSTERS_ADDED, Defaults, GlobalProxy, ROUTES_ADDED, ROUTES_REMOVED, Settings, Timings, WIDENED, known,
 };
 use palisade::graph::{
     Change, EgressHost, Fence, Labels, ObjectKey, Observation, Pod, PodSelection, Service,
@@ -84,6 +84,7 @@ fn settings() -> Settings {
     Settings {
         global_proxy: GlobalProxy { host, port: 15001 },
         timings: Timings { settle: STEP, open_settle: STEP, drain: STEP },
+        defaults: Defaults::default(),
     }
 }
 

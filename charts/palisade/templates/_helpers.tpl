@@ -63,3 +63,9 @@ sds_config:
     - envoy_grpc:
         cluster_name: sds-grpc
 {{- end }}
+
+{{/* The operator's configuration file. */}}
+{{- define "palisade.config" -}}
+{{- $fence := pick .Values.fence "stableHost" -}}
+{{ dict "fence" $fence | toPrettyJson }}
+{{- end }}

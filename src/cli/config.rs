@@ -1,0 +1,43 @@
+//! The configuration file: what is too rich for flags. The chart renders it from its values.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+use crate::fence::Defaults;
+
+/// The whole file. A field that nobody knows is refused: a word misspelt would otherwise be a wish ignored.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Config {
+    /// What holds for all fences.
+    pub(super) fence: Defaults,
+}
+
+impl Config {
+    /// Reads the file at `path`; without a path, everything has its default.
+    pub(super) fn read(path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let text =
+            fs::read_to_string(path).with_context(|| format!("cannot read --config {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("--config {} is not valid", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_field_is_refused_by_name() {
+        let error = serde_json::from_str::<Config>(r#"{"fence": {"stableHosts": []}}"#).unwrap_err();
+        assert!(error.to_string().contains("stableHosts"), "{error}");
+    }
+
+    #[test]
+    fn no_file_means_defaults() {
+        assert_eq!(Config::read(None).unwrap(), Config::default());
+    }
+}
