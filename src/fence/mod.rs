@@ -6,11 +6,11 @@ mod egress;
 #[cfg(test)]
 mod egress_tests;
 mod plan;
-#[cfg(test)]
-mod plan_tests;
 mod scope;
 mod sidecar;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use defaults::Defaults;
 pub use egress::{Egress, Timings};

@@ -1,0 +1,286 @@
+//! What is decided for a fence, in every situation that it can be in.
+
+#![allow(clippy::unwrap_used, reason = "Clippy's own exception misses what test functions call")]
+
+mod conditions;
+mod drift;
+mod first_fencing;
+mod hosts;
+mod obstacles;
+mod opening;
+mod properties;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use insta::assert_snapshot;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use proptest::prelude::*;
+
+use super::status::domains;
+use super::{
+    CLUSTERS_ADDED, Defaults, GlobalProxy, Input, KEEP_BIND, Plan, ROUTES_REMOVED, Settings, SidecarAction,
+    Timings, Transition, WIDENED, is_owned_by, known, plan,
+};
+use crate::api::{
+    DependencySource, READY, RecyclingStrategy, ServiceFence, ServiceFenceSpec, ServiceFenceStatus,
+    WorkloadSelector, reasons,
+};
+use crate::graph::{
+    Change, EgressHost, Fence, FenceFacts, Graph, Known, Labels, ObjectKey, Observation, Pod, PodSelection,
+    Service, ServiceEntry,
+};
+use crate::istio::{EgressListener, Mode, Sidecar};
+
+const REVIEWS: &str = "reviews.shop.svc.cluster.local";
+const EXAMPLE: &str = "www.example.com";
+const PROXY: &str = "mesh/proxy.mesh.svc.cluster.local";
+const CALLER: [u8; 4] = [10, 244, 0, 1];
+
+fn settings() -> Settings {
+    Settings {
+        global_proxy: GlobalProxy {
+            host: EgressHost { namespace: "mesh".into(), host: "proxy.mesh.svc.cluster.local".into() },
+            port: 15001,
+        },
+        timings: Timings {
+            settle: SignedDuration::from_millis(300),
+            open_settle: SignedDuration::from_secs(10),
+            drain: SignedDuration::from_secs(50),
+        },
+        defaults: Defaults::default(),
+    }
+}
+
+fn labels(text: &str) -> BTreeMap<String, String> {
+    let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+fn key(text: &str) -> ObjectKey {
+    let (namespace, name) = text.split_once('/').unwrap();
+    ObjectKey::new(namespace, name)
+}
+
+fn service(name: &str) -> Change {
+    Change::Service(Service { key: key(name), selector: Labels::from(labels("app=any")), headless: false })
+}
+
+fn headless(name: &str) -> Change {
+    Change::Service(Service { key: key(name), selector: Labels::from(labels("app=any")), headless: true })
+}
+
+fn entry(name: &str, host: &str) -> Change {
+    Change::ServiceEntry(ServiceEntry { key: key(name), hosts: vec![host.into()] })
+}
+
+/// A fence, its Sidecar, and the mesh around them: what the API server would hold.
+#[derive(Clone)]
+struct World {
+    fence: ServiceFence,
+    sidecar: Option<Sidecar>,
+    graph: Graph,
+    open_all: bool,
+    now: Timestamp,
+}
+
+impl World {
+    /// The fence `shop/client` for pods with `app=client`, of which there is one.
+    fn new() -> Self {
+        let selector = WorkloadSelector { labels: labels("app=client"), from_service: false };
+        let spec = ServiceFenceSpec {
+            enable: true,
+            workload_selector: Some(selector),
+            ..ServiceFenceSpec::default()
+        };
+        let mut fence = ServiceFence::new("client", spec);
+        fence.metadata.namespace = Some("shop".to_owned());
+        fence.metadata.uid = Some("uid-1".to_owned());
+        fence.metadata.generation = Some(1);
+        let now = "2026-01-01T12:00:00.25Z".parse().unwrap();
+        let graph = Graph::new("cluster.local");
+        let mut world = Self { fence, sidecar: None, graph, open_all: false, now };
+        let (ips, labels) = (vec![CALLER.into()], Labels::from(labels("app=client")));
+        world.tell([Change::Pod(Pod { key: key("shop/client-1"), ips, labels })]);
+        world.edit(|_| ());
+        world
+    }
+
+    /// A world in which the fence has been in force for long.
+    fn fenced() -> Self {
+        let mut world = Self::new();
+        world.run();
+        world
+    }
+
+    fn tell(&mut self, changes: impl IntoIterator<Item = Change>) {
+        for change in changes {
+            self.graph.apply(change);
+        }
+    }
+
+    fn call(&mut self, host: &str) {
+        let (caller, source) = (CALLER.into(), DependencySource::AccessLog);
+        self.tell([Change::Call(Observation { caller, host: host.into(), source, seen: self.now })]);
+    }
+
+    /// Edits the fence's spec, as a user would.
+    fn edit(&mut self, edit: impl FnOnce(&mut ServiceFenceSpec)) {
+        edit(&mut self.fence.spec);
+        self.listed();
+    }
+
+    fn edit_sidecar(&mut self, edit: impl FnOnce(&mut Sidecar)) {
+        edit(self.sidecar.as_mut().unwrap());
+    }
+
+    /// The watch tells of the fence as it stands.
+    fn listed(&mut self) {
+        let own = self.fence.spec.workload_selector.as_ref().map(|selector| selector.labels.clone());
+        let selection = match own.filter(|labels| !labels.is_empty()) {
+            Some(labels) => PodSelection::Labels(Labels::from(labels)),
+            None => PodSelection::Service,
+        };
+        let status = self.fence.status.iter().flat_map(|status| &status.domains);
+        let fence = Fence {
+            key: key("shop/client"),
+            selection,
+            wants: self.fence.spec.host.keys().map(|host| host.as_str().into()).collect(),
+            known: status.filter_map(|(host, domain)| Some((host.as_str().into(), known(domain)?))).collect(),
+        };
+        self.tell([Change::Fence(fence)]);
+    }
+
+    fn plan(&self) -> Plan {
+        plan(&Input {
+            fence: &self.fence,
+            sidecar: self.sidecar.as_ref(),
+            graph: &self.graph,
+            settings: &settings(),
+            open_all: self.open_all,
+            now: self.now,
+        })
+    }
+
+    /// Does what was decided.
+    fn take(&mut self, plan: &Plan) {
+        match &plan.sidecar {
+            SidecarAction::Leave => {}
+            SidecarAction::Apply(sidecar) => self.sidecar = Some((**sidecar).clone()),
+            SidecarAction::Delete => self.sidecar = None,
+        }
+        // As it comes back from the API server.
+        let status = serde_json::to_string(&plan.status).unwrap();
+        self.fence.status = serde_json::from_str(&status).unwrap();
+        self.listed();
+    }
+
+    fn step(&mut self) -> Plan {
+        let plan = self.plan();
+        self.take(&plan);
+        plan
+    }
+
+    /// A new fence whose Sidecar is wide for as long as it has to be: the next step trims it.
+    fn widened() -> Self {
+        let mut world = Self::new();
+        world.turn();
+        world
+    }
+
+    /// Has the Sidecar widened, and lets the time pass until it may be trimmed or deleted.
+    fn turn(&mut self) {
+        let wake = self.settle().unwrap();
+        assert_eq!(self.hosts(), "route: */*");
+        self.now = wake;
+    }
+
+    /// Whether there is nothing to write.
+    fn is_quiet(&self, plan: &Plan) -> bool {
+        plan.sidecar == SidecarAction::Leave
+            && self.fence.status.as_ref() == Some(&plan.status)
+            && plan.transition.is_none()
+    }
+
+    /// Steps until nothing is left to do now, and tells when the next step is due.
+    fn settle(&mut self) -> Option<Timestamp> {
+        for _ in 0..5 {
+            let plan = self.step();
+            let again = self.plan();
+            if self.is_quiet(&again) && again.wake.is_none_or(|wake| wake > self.now) {
+                assert_eq!((plan.wake, plan.hold), (again.wake, again.hold));
+                return again.wake;
+            }
+        }
+        panic!("no rest: {:?}\n{}", self.plan(), self.hosts());
+    }
+
+    /// Steps until nothing is left to do at all.
+    fn run(&mut self) {
+        for _ in 0..10 {
+            match self.settle() {
+                Some(wake) => self.now = wake,
+                None => return,
+            }
+        }
+        panic!("no end: {:?}", self.plan());
+    }
+
+    /// What the Sidecar lists: `keep: hosts | route: hosts`.
+    fn hosts(&self) -> String {
+        self.sidecar.as_ref().map_or_else(|| "no Sidecar".to_owned(), hosts)
+    }
+
+    fn has_own_sidecar(&self) -> bool {
+        self.sidecar.as_ref().is_some_and(|sidecar| is_owned_by(sidecar, &self.fence))
+    }
+
+    fn reason(&self) -> &str {
+        let conditions = self.fence.status.iter().flat_map(|status| &status.conditions);
+        conditions
+            .filter(|condition| condition.type_ == READY)
+            .map(|ready| ready.reason.as_str())
+            .next()
+            .unwrap()
+    }
+}
+
+fn hosts(sidecar: &Sidecar) -> String {
+    let listener = |l: &EgressListener| {
+        format!("{}: {}", if l.bind == KEEP_BIND { "keep" } else { "route" }, l.hosts.join(" "))
+    };
+    sidecar.spec.egress.iter().map(listener).collect::<Vec<_>>().join(" | ")
+}
+
+/// What a plan does to the Sidecar, in the words of [`hosts`].
+fn action(plan: &Plan) -> String {
+    match &plan.sidecar {
+        SidecarAction::Leave => "leave".to_owned(),
+        SidecarAction::Apply(sidecar) => hosts(sidecar),
+        SidecarAction::Delete => "delete".to_owned(),
+    }
+}
+
+fn applied(plan: &Plan) -> &Sidecar {
+    let SidecarAction::Apply(sidecar) = &plan.sidecar else { panic!("{}", action(plan)) };
+    sidecar
+}
+
+fn ready(status: &ServiceFenceStatus) -> (&str, &str) {
+    (status.conditions[0].status.as_str(), status.conditions[0].reason.as_str())
+}
+
+fn wants(hosts: &[&str]) -> BTreeMap<String, RecyclingStrategy> {
+    hosts.iter().map(|host| ((*host).to_owned(), RecyclingStrategy::default())).collect()
+}
+
+/// What happens to something, in words and in fact.
+type Case<T> = (&'static str, fn(&mut T));
+
+/// The three ways to open a fence.
+const OPENINGS: [Case<World>; 3] = [
+    ("disabled", |world| world.edit(|spec| spec.enable = false)),
+    ("deleted", |world| world.fence.metadata.deletion_timestamp = Some(Time(world.now))),
+    ("asked to open with all others", |world| world.open_all = true),
+];

@@ -1,0 +1,69 @@
+//! What keeps a fence from being enforced.
+
+use super::*;
+
+#[test]
+fn what_keeps_a_fence_from_being_enforced_is_told_and_nothing_is_written() {
+    let from_service = |world: &mut World| world.edit(|spec| spec.workload_selector = None);
+    let without_selector =
+        Change::Service(Service { key: key("shop/client"), selector: Labels::default(), headless: false });
+    let cases = [
+        (None, reasons::SERVICE_NOT_FOUND),
+        (Some(service("other/client")), reasons::SERVICE_NOT_FOUND),
+        (Some(without_selector), reasons::SERVICE_WITHOUT_SELECTOR),
+    ];
+    for (service, reason) in cases {
+        let mut world = World::new();
+        world.tell(service);
+        from_service(&mut world);
+        let plan = world.step();
+        assert_eq!((action(&plan), plan.hold, plan.wake), ("leave".to_owned(), false, None), "{reason}");
+        assert_eq!(ready(&plan.status), ("False", reason));
+        assert_eq!(plan.transition.as_ref().map(|t| (t.reason, t.warning)), Some((reason, true)));
+        assert!(world.is_quiet(&world.plan()), "{reason} is told once");
+    }
+}
+
+#[test]
+fn a_fence_in_force_stays_as_it_is_while_its_service_is_missing() {
+    let mut world = World::new();
+    world.tell([service("shop/client")]);
+    world.edit(|spec| spec.workload_selector = None);
+    world.run();
+    let before = world.hosts();
+    world.tell([Change::ServiceGone(key("shop/client"))]);
+    let plan = world.step();
+    assert_eq!((action(&plan), plan.hold), ("leave".to_owned(), true));
+    assert_eq!(world.reason(), reasons::SERVICE_NOT_FOUND);
+    world.tell([service("shop/client")]);
+    assert_eq!(world.step().transition.map(|t| t.reason), Some(reasons::FENCED));
+    assert_eq!((world.hosts(), world.reason()), (before, reasons::FENCED));
+}
+
+#[test]
+fn the_sidecar_of_somebody_else_is_left_alone() {
+    let foreign: [Case<Sidecar>; 3] = [
+        ("nobody's", |sidecar| sidecar.metadata.owner_references = None),
+        ("an earlier fence's of the same name", |sidecar| {
+            sidecar.metadata.owner_references.as_mut().unwrap()[0].uid = "uid-0".to_owned();
+        }),
+        ("one that has the fence as an owner, not as its controller", |sidecar| {
+            sidecar.metadata.owner_references.as_mut().unwrap()[0].controller = None;
+        }),
+    ];
+    for (what, disown) in foreign {
+        let mut world = World::fenced();
+        world.edit_sidecar(disown);
+        let plan = world.step();
+        assert_eq!((action(&plan), plan.hold, plan.wake), ("leave".to_owned(), false, None), "{what}");
+        assert_eq!(ready(&plan.status), ("False", reasons::SIDECAR_CONFLICT), "{what}");
+        assert_eq!(plan.transition.map(|t| t.warning), Some(true), "{what}");
+        for (opening, open) in OPENINGS {
+            let mut world = world.clone();
+            open(&mut world);
+            let plan = world.step();
+            assert_eq!((action(&plan), plan.hold), ("leave".to_owned(), false), "{what}, {opening}");
+            assert_eq!(world.reason(), reasons::OPEN, "{what}, {opening}");
+        }
+    }
+}

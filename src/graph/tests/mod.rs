@@ -1,0 +1,146 @@
+//! What the graph makes of changes: whom they touch, who a caller is, what is known.
+
+mod callers;
+mod knowledge;
+mod properties;
+mod touching;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+use super::{
+    Change, Fence, Graph, Judgement, Known, LAST_SEEN_PRECISION, Labels, ObjectKey, Observation, Pod,
+    PodSelection, Service, ServiceEntry,
+};
+use crate::api::DependencySource;
+
+const REVIEWS: &str = "reviews.shop.svc.cluster.local";
+const RATINGS: &str = "ratings.shop.svc.cluster.local";
+const EXAMPLE: &str = "www.example.com";
+
+fn key(text: &str) -> ObjectKey {
+    let (namespace, name) = text.split_once('/').unwrap_or(("", text));
+    ObjectKey::new(namespace, name)
+}
+
+/// `a=1,b=2`
+fn labels(text: &str) -> Labels {
+    let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
+    Labels::from(pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect::<BTreeMap<_, _>>())
+}
+
+fn ip(last: u8) -> IpAddr {
+    IpAddr::from([10, 244, 0, last])
+}
+
+fn at(minutes: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes)
+}
+
+fn service(name: &str, selector: &str) -> Change {
+    Change::Service(Service { key: key(name), selector: labels(selector), headless: false })
+}
+
+fn headless(name: &str) -> Change {
+    Change::Service(Service { key: key(name), selector: labels("app=any"), headless: true })
+}
+
+fn entry(name: &str, hosts: &[&str]) -> Change {
+    Change::ServiceEntry(ServiceEntry { key: key(name), hosts: hosts.iter().map(|h| (*h).into()).collect() })
+}
+
+fn pod(name: &str, ips: &[u8], with: &str) -> Change {
+    Change::Pod(Pod { key: key(name), ips: ips.iter().copied().map(ip).collect(), labels: labels(with) })
+}
+
+fn fence(name: &str, selection: PodSelection, wants: &[&str]) -> Change {
+    let wants = wants.iter().map(|want| (*want).into()).collect();
+    Change::Fence(Fence { key: key(name), selection, wants, known: Vec::new() })
+}
+
+fn selecting(name: &str, selector: &str) -> Change {
+    fence(name, PodSelection::Labels(labels(selector)), &[])
+}
+
+fn of_service(name: &str) -> Change {
+    fence(name, PodSelection::Service, &[])
+}
+
+fn seen(caller: u8, host: &str, minute: i64) -> Observation {
+    Observation {
+        caller: ip(caller),
+        host: host.into(),
+        source: DependencySource::AccessLog,
+        seen: at(minute),
+    }
+}
+
+fn call(caller: u8, host: &str, minute: i64) -> Change {
+    Change::Call(seen(caller, host, minute))
+}
+
+fn knowledge(namespaces: &[&str], first: i64, last: i64) -> Known {
+    Known {
+        namespaces: namespaces.iter().map(|n| (*n).into()).collect(),
+        sources: BTreeSet::from([DependencySource::AccessLog]),
+        first_seen: at(first),
+        last_seen: at(last),
+    }
+}
+
+fn graph(changes: impl IntoIterator<Item = Change>) -> Graph {
+    let mut graph = Graph::new("cluster.local");
+    take(&mut graph, changes);
+    graph
+}
+
+fn take(graph: &mut Graph, changes: impl IntoIterator<Item = Change>) {
+    for change in changes {
+        graph.apply(change);
+    }
+}
+
+fn touched(graph: &mut Graph, change: Change) -> Vec<String> {
+    graph.apply(change).iter().map(ToString::to_string).collect()
+}
+
+/// The fences of the pod at an address; `None` if nobody has it.
+fn fences_of(graph: &Graph, caller: u8) -> Option<Vec<String>> {
+    graph.workloads().fences_of(ip(caller)).map(|fences| fences.iter().map(ToString::to_string).collect())
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "It is compared with what may be none")]
+fn in_fences(names: &[&str]) -> Option<Vec<String>> {
+    Some(names.iter().map(|name| (*name).to_owned()).collect())
+}
+
+fn known_hosts(graph: &Graph, fence: &str) -> Vec<String> {
+    let facts = graph.fence(&key(fence));
+    facts.into_iter().flat_map(|facts| facts.known.keys()).map(ToString::to_string).collect()
+}
+
+fn known(graph: &Graph, fence: &str, host: &str) -> Option<Known> {
+    graph.fence(&key(fence)).and_then(|facts| facts.known.get(host)).cloned()
+}
+
+fn namespaces(graph: &Graph, host: &str) -> Vec<String> {
+    graph.registry().namespaces(host).iter().map(ToString::to_string).collect()
+}
+
+/// A shop with two services, an external host, and three pods: 1 in one fence, 2 in two, 3 in none.
+fn shop() -> Graph {
+    graph([
+        service("shop/reviews", "app=reviews"),
+        service("shop/ratings", "app=ratings"),
+        entry("shop/example", &[EXAMPLE]),
+        selecting("shop/client", "app=client"),
+        selecting("shop/web", "tier=web"),
+        pod("shop/client-1", &[1], "app=client"),
+        pod("shop/client-2", &[2], "app=client,tier=web"),
+        pod("shop/plain", &[3], "app=plain"),
+    ])
+}

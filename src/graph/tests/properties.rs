@@ -1,0 +1,245 @@
+//! Whatever happens, in whatever order.
+
+use super::*;
+
+const HOSTS: [&str; 4] = [REVIEWS, RATINGS, EXAMPLE, "no.such.host"];
+
+fn observations() -> impl Strategy<Value = Vec<Observation>> {
+    let one = (1u8..=4, prop::sample::select(HOSTS.to_vec()), 0i64..240);
+    prop::collection::vec(one.prop_map(|(caller, host, minute)| seen(caller, host, minute)), 0..24)
+}
+
+/// Changes that have nothing to do with the shop's pods, services and fences.
+fn unrelated() -> Vec<Change> {
+    vec![
+        service("other/reviews", "app=reviews"),
+        service("shop/unasked", "app=unasked"),
+        headless("other/redis"),
+        entry("other/e", &["api.example.com"]),
+        of_service("other/reviews"),
+        selecting("shop/unrelated", "app=unrelated"),
+        pod("other/p", &[40], "app=reviews"),
+        pod("shop/unrelated", &[41], "app=unrelated"),
+        Change::PodGone(key("shop/never-was")),
+        Change::FenceGone(key("shop/never-was")),
+    ]
+}
+
+/// What is learned, without the time of the last call, which may be an hour behind.
+fn learned(graph: &Graph) -> Vec<String> {
+    let facts =
+        ["shop/client", "shop/web"].map(|name| graph.fence(&key(name)).map(|facts| facts.known.clone()));
+    let known = facts.iter().flatten().flatten();
+    known.map(|(host, k)| format!("{host} {:?} {:?} {}", k.namespaces, k.sources, k.first_seen)).collect()
+}
+
+/// When the fence's pods called the host last.
+fn newest(calls: &[Observation], callers: &[u8], host: &str) -> Option<Timestamp> {
+    let of_fence = |call: &&Observation| callers.iter().any(|caller| ip(*caller) == call.caller);
+    calls.iter().filter(of_fence).filter(|call| &*call.host == host).map(|call| call.seen).max()
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_calls_and_of_unrelated_changes_is_no_matter(
+        (calls, mixed) in observations().prop_flat_map(|calls| {
+            let changes = calls.iter().cloned().map(Change::Call).chain(unrelated()).collect::<Vec<_>>();
+            (Just(calls), Just(changes).prop_shuffle())
+        }),
+    ) {
+        let mut sorted = calls.clone();
+        sorted.sort_by_key(|call| call.seen);
+        let mut straight = shop();
+        take(&mut straight, sorted.into_iter().map(Change::Call));
+        let mut shuffled = shop();
+        take(&mut shuffled, mixed);
+
+        prop_assert_eq!(learned(&straight), learned(&shuffled));
+        for (name, callers) in [("shop/client", &[1, 2][..]), ("shop/web", &[2][..])] {
+            for host in known_hosts(&shuffled, name) {
+                let last = known(&shuffled, name, &host).map(|known| known.last_seen);
+                let newest = newest(&calls, callers, &host);
+                prop_assert!(last <= newest && last > newest.map(|newest| newest - LAST_SEEN_PRECISION));
+            }
+        }
+    }
+
+    /// As a source sees it: it judges a batch by the graph as it was published before, and hands on what is news.
+    #[test]
+    fn the_batches_in_which_calls_come_are_no_matter(calls in observations(), size in 1usize..8) {
+        let mut calls = calls;
+        calls.sort_by_key(|call| call.seen);
+        let mut straight = shop();
+        calls.iter().cloned().for_each(|call| drop(straight.apply(Change::Call(call))));
+        let mut batched = shop();
+        for batch in calls.chunks(size) {
+            let published = batched.clone();
+            let news = |call: &&Observation| {
+                matches!(published.judge(call.caller, &call.host, call.seen), Judgement::New | Judgement::Stale)
+            };
+            batch.iter().filter(news).cloned().for_each(|call| drop(batched.apply(Change::Call(call))));
+        }
+        prop_assert_eq!(learned(&straight), learned(&batched));
+    }
+
+    #[test]
+    fn a_call_that_is_learned_twice_is_learned_once(calls in observations()) {
+        let mut graph = shop();
+        for call in calls {
+            graph.apply(Change::Call(call.clone()));
+            let before = learned(&graph);
+            prop_assert!(graph.apply(Change::Call(call.clone())).is_empty());
+            prop_assert_eq!(before, learned(&graph));
+            let judged = graph.judge(call.caller, &call.host, call.seen);
+            prop_assert!(!matches!(judged, Judgement::New | Judgement::Stale), "{judged:?}");
+        }
+    }
+}
+
+/// The last word on each object, to build a graph from scratch.
+#[derive(Clone, Debug, Default)]
+struct Objects {
+    services: BTreeMap<ObjectKey, Service>,
+    entries: BTreeMap<ObjectKey, ServiceEntry>,
+    pods: BTreeMap<ObjectKey, Pod>,
+    fences: BTreeMap<ObjectKey, Fence>,
+}
+
+impl Objects {
+    fn note(&mut self, change: &Change) {
+        match change.clone() {
+            Change::Service(o) => drop(self.services.insert(o.key.clone(), o)),
+            Change::ServiceEntry(o) => drop(self.entries.insert(o.key.clone(), o)),
+            Change::Pod(o) => drop(self.pods.insert(o.key.clone(), o)),
+            Change::Fence(o) => drop(self.fences.insert(o.key.clone(), o)),
+            Change::ServiceGone(key) => drop(self.services.remove(&key)),
+            Change::ServiceEntryGone(key) => drop(self.entries.remove(&key)),
+            Change::PodGone(key) => drop(self.pods.remove(&key)),
+            Change::FenceGone(key) => drop(self.fences.remove(&key)),
+            Change::Call(_) => {}
+        }
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        let services = self.services.values().cloned().map(Change::Service);
+        let entries = self.entries.values().cloned().map(Change::ServiceEntry);
+        let pods = self.pods.values().cloned().map(Change::Pod);
+        let fences = self.fences.values().cloned().map(Change::Fence);
+        services.chain(entries).chain(pods).chain(fences).collect()
+    }
+}
+
+fn some_key() -> impl Strategy<Value = ObjectKey> {
+    prop::sample::select(vec!["shop/client", "shop/reviews", "shop/ratings", "other/client"]).prop_map(key)
+}
+
+fn some_labels() -> impl Strategy<Value = Labels> {
+    prop::sample::select(vec!["", "app=client", "app=client,tier=web", "tier=web"]).prop_map(labels)
+}
+
+fn some_wants() -> impl Strategy<Value = Vec<Arc<str>>> {
+    let wants: Vec<Arc<str>> = [REVIEWS, EXAMPLE, "shop/*", "other/*"].map(Into::into).into();
+    prop::sample::subsequence(wants, 0..=4)
+}
+
+/// The addresses of one pod are never those of another here: see the tests of addresses.
+fn some_pod() -> impl Strategy<Value = Pod> {
+    (0u8..4, prop::sample::subsequence(vec![0u8, 1, 2], 1..=2), some_labels()).prop_map(
+        |(number, ips, labels)| {
+            let namespace = if number == 3 { "other" } else { "shop" };
+            let ips = ips.into_iter().map(|i| ip(number * 3 + i)).collect();
+            Pod { key: ObjectKey::new(namespace, format!("pod-{number}")), ips, labels }
+        },
+    )
+}
+
+fn some_change() -> impl Strategy<Value = Change> {
+    let selection = prop_oneof![Just(PodSelection::Service), some_labels().prop_map(PodSelection::Labels)];
+    let hosts: Vec<Arc<str>> = [REVIEWS, EXAMPLE].map(Into::into).into();
+    prop_oneof![
+        4 => (some_key(), some_labels(), any::<bool>())
+            .prop_map(|(key, selector, headless)| Change::Service(Service { key, selector, headless })),
+        1 => some_key().prop_map(Change::ServiceGone),
+        2 => (some_key(), prop::sample::subsequence(hosts, 0..=2))
+            .prop_map(|(key, hosts)| Change::ServiceEntry(ServiceEntry { key, hosts })),
+        1 => some_key().prop_map(Change::ServiceEntryGone),
+        4 => some_pod().prop_map(Change::Pod),
+        1 => some_pod().prop_map(|pod| Change::PodGone(pod.key)),
+        4 => (some_key(), selection, some_wants())
+            .prop_map(|(key, selection, wants)| Change::Fence(Fence { key, selection, wants, known: Vec::new() })),
+        1 => some_key().prop_map(Change::FenceGone),
+    ]
+}
+
+/// Everything about a fence that decisions rest on.
+fn view(graph: &Graph, key: &ObjectKey) -> String {
+    let Some(facts) = graph.fence(key) else { return String::new() };
+    let resolved: Vec<_> = facts
+        .wants
+        .iter()
+        .map(|want| match want.strip_suffix("/*") {
+            Some(namespace) => graph.registry().hosts_in(namespace).map(|host| host.to_string()).collect(),
+            None => namespaces(graph, want),
+        })
+        .collect();
+    let headless: Vec<_> =
+        graph.registry().headless_in(&key.namespace).map(|host| host.to_string()).collect();
+    format!("{:?} {:?} {resolved:?} {headless:?} {:?}", facts.labels, facts.wants, facts.known)
+}
+
+fn everything(graph: &Graph) -> Vec<String> {
+    let keys: BTreeSet<_> = graph.fence_keys().cloned().collect();
+    let fences = keys.iter().map(|key| format!("{key} {}", view(graph, key)));
+    let callers = (0..12).map(|number| format!("{number} {:?}", fences_of(graph, number)));
+    let hosts = HOSTS.iter().map(|host| format!("{host} {:?}", namespaces(graph, host)));
+    let services: BTreeSet<_> = graph.registry().service_keys().map(ToString::to_string).collect();
+    let entries: BTreeSet<_> = graph.registry().entry_keys().map(ToString::to_string).collect();
+    let pods: BTreeSet<_> = graph.workloads().pod_keys().map(ToString::to_string).collect();
+    let objects = [services, entries, pods].into_iter().flatten();
+    fences.chain(callers).chain(hosts).chain(objects).collect()
+}
+
+proptest! {
+    #[test]
+    fn whatever_happened_the_graph_is_as_if_made_from_what_is_left(
+        changes in prop::collection::vec(some_change(), 0..24),
+    ) {
+        let (mut graph, mut left) = (Graph::new("cluster.local"), Objects::default());
+        for change in changes {
+            left.note(&change);
+            graph.apply(change);
+        }
+        let mut fresh = Graph::new("cluster.local");
+        left.changes().into_iter().for_each(|change| drop(fresh.apply(change)));
+        prop_assert_eq!(everything(&graph), everything(&fresh));
+    }
+
+    #[test]
+    fn the_order_in_which_objects_are_listed_is_no_matter(
+        (listed, shuffled) in prop::collection::vec(some_change(), 0..24).prop_flat_map(|changes| {
+            let mut objects = Objects::default();
+            for change in &changes {
+                objects.note(change);
+            }
+            (Just(objects.changes()), Just(objects.changes()).prop_shuffle())
+        }),
+    ) {
+        prop_assert_eq!(everything(&graph(listed)), everything(&graph(shuffled)));
+    }
+
+    #[test]
+    fn a_change_that_makes_a_difference_to_a_fence_touches_it(
+        changes in prop::collection::vec(some_change(), 0..24),
+    ) {
+        let mut graph = Graph::new("cluster.local");
+        for change in changes {
+            let before: BTreeMap<_, _> = graph.fence_keys().map(|key| (key.clone(), view(&graph, key))).collect();
+            let touched = graph.apply(change.clone());
+            for key in graph.fence_keys() {
+                let same = before.get(key).is_some_and(|before| *before == view(&graph, key));
+                prop_assert!(same || touched.contains(key), "{key} is not touched by {change:?}");
+            }
+            prop_assert!(touched.iter().all(|key| graph.fence(key).is_some()), "{touched:?}");
+        }
+    }
+}
