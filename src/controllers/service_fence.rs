@@ -115,7 +115,8 @@ impl Context {
         })
     }
 
-    /// Writes what was decided. Knowledge goes first: what a Sidecar lists is already durable in the status.
+    /// Writes what was decided. Knowledge goes before routes: what a Sidecar routes to is already durable in the
+    /// status. Clusters need not wait for it; if we end between the two writes, the next call brings the host again.
     async fn carry_out(
         &self,
         key: &ObjectKey,
@@ -128,13 +129,18 @@ impl Context {
         if plan.hold && !held && !going {
             self.caches.fences.wrote(key, self.writer.hold(fence, true).await?);
         }
+        let warms = matches!(plan.sidecar, SidecarAction::Warm(_));
+        let warmed = if warms { self.apply(key, fence, sidecar, &plan.sidecar).await } else { Ok(()) };
         if !going && fence.status.as_ref() != Some(&plan.status) {
             self.caches.fences.wrote(key, self.writer.status(fence, &plan.status).await?);
             if let Some(transition) = &plan.transition {
                 self.writer.event(fence, transition).await;
             }
         }
-        self.apply(key, fence, sidecar, &plan.sidecar).await?;
+        warmed?;
+        if !warms {
+            self.apply(key, fence, sidecar, &plan.sidecar).await?;
+        }
         if held && !plan.hold {
             match self.writer.hold(fence, false).await {
                 // It went with its last finalizer, and this look came before the watch said so.
@@ -153,7 +159,7 @@ impl Context {
         action: &SidecarAction,
     ) -> Result<(), Error> {
         match (action, current) {
-            (SidecarAction::Apply(desired), _) => {
+            (SidecarAction::Warm(desired) | SidecarAction::Apply(desired), _) => {
                 let owned = current.is_some_and(|current| is_owned_by(current, fence));
                 self.caches.sidecars.wrote(key, self.writer.sidecar(desired, owned).await?);
                 debug!(fence = %key, "Sidecar applied");

@@ -58,7 +58,9 @@ pub struct Plan {
 pub enum SidecarAction {
     /// Nothing.
     Leave,
-    /// Apply this one.
+    /// Apply this one, which routes as before (clusters come or go): it need not wait for the status.
+    Warm(Box<Sidecar>),
+    /// Apply this one, once the status says what it lists.
     Apply(Box<Sidecar>),
     /// Delete the one there is.
     Delete,
@@ -115,7 +117,8 @@ impl Input<'_> {
     fn advance(&self, facts: Option<&FenceFacts>, domains: BTreeMap<String, Dependency>) -> Plan {
         let labels = self.labels(facts);
         let target = self.target(&domains);
-        let step = self.current(&labels).advance(&target, self.now, &self.settings.timings);
+        let egress = self.current(&labels);
+        let step = egress.advance(&target, self.now, &self.settings.timings);
         let verdict = self.verdict();
         let action = match self.owned() {
             None if !step.egress.diverted => SidecarAction::Leave,
@@ -124,6 +127,7 @@ impl Input<'_> {
                 let desired = build(self.fence, &labels, &step.egress, &self.settings.global_proxy);
                 match current {
                     Some(current) if is_up_to_date(current, &desired) => SidecarAction::Leave,
+                    Some(_) if step.egress.route == egress.route => SidecarAction::Warm(Box::new(desired)),
                     _ => SidecarAction::Apply(Box::new(desired)),
                 }
             }
@@ -195,7 +199,7 @@ impl Input<'_> {
     ) -> Plan {
         let stays = self.owned().is_some() && sidecar != SidecarAction::Delete;
         Plan {
-            hold: stays || matches!(sidecar, SidecarAction::Apply(_)),
+            hold: stays || matches!(sidecar, SidecarAction::Warm(_) | SidecarAction::Apply(_)),
             sidecar,
             status: status::build(self.fence, domains, verdict, self.now),
             transition: status::transition(self.fence, verdict),

@@ -335,10 +335,10 @@ async fn nothing_is_written_twice_while_the_watches_lag_behind() {
 async fn a_learned_host_costs_one_status_and_two_sidecars() {
     let mut bench = Bench::fenced().await;
     bench.call(REVIEWS).await;
-    assert_eq!(bench.lines().await, [STATUS, SIDECAR]);
+    assert_eq!(bench.lines().await, [SIDECAR, STATUS]);
     let domains = bench.noted_one(STATUS).body["status"]["domains"].clone();
-    assert_eq!(domains[REVIEWS]["hosts"], json!([format!("shop/{REVIEWS}")]), "knowledge is durable first");
-    assert_eq!(bench.routed(), [PROXY]);
+    assert_eq!(domains[REVIEWS]["hosts"], json!([format!("shop/{REVIEWS}")]));
+    assert_eq!(bench.routed(), [PROXY], "knowledge is durable before it is routed to");
 
     bench.watches_catch_up().await;
     assert_eq!(bench.lines().await, NOTHING, "the cluster is not warm yet");
@@ -369,15 +369,20 @@ async fn a_wait_is_as_long_as_the_step_needs() {
 }
 
 #[tokio::test]
-async fn a_status_that_is_refused_keeps_the_sidecar_from_being_written() {
+async fn nothing_is_routed_to_while_the_status_is_refused() {
     for (code, category) in [(409, "conflict"), (500, "refused"), (403, "forbidden"), (422, "invalid")] {
         let mut bench = Bench::fenced().await;
         bench.call(REVIEWS).await;
         bench.server.refuse = Some(("servicefences/client/status", code));
         let error = bench.reconcile().await.unwrap_err();
-        assert_eq!((error.category(), bench.noted()), (category, vec![STATUS.to_owned()]));
+        let (sidecar, status) = (SIDECAR.to_owned(), STATUS.to_owned());
+        assert_eq!((error.category(), bench.noted()), (category, vec![sidecar, status.clone()]));
+        bench.an_hour_later().await;
+        assert!(bench.reconcile().await.is_err());
+        assert_eq!((bench.noted(), bench.routed()), (vec![status], vec![PROXY.to_owned()]));
         bench.server.refuse = None;
         assert_eq!(bench.lines().await, [STATUS, SIDECAR], "the next try does all of it");
+        assert_eq!(bench.routed(), [PROXY.to_owned(), format!("shop/{REVIEWS}")]);
     }
 }
 
@@ -387,7 +392,7 @@ async fn a_sidecar_that_is_refused_is_tried_again_alone() {
     bench.call(REVIEWS).await;
     bench.server.refuse = Some(("sidecars", 500));
     assert!(bench.reconcile().await.is_err());
-    assert_eq!(bench.noted(), [STATUS, SIDECAR]);
+    assert_eq!(bench.noted(), [SIDECAR, STATUS], "what is known is noted all the same");
     bench.server.refuse = None;
     assert_eq!(bench.lines().await, [SIDECAR]);
 }
@@ -421,7 +426,7 @@ async fn an_event_that_is_refused_is_no_reason_to_try_again() {
 async fn a_fence_that_is_disabled_opens_before_its_sidecar_goes() {
     let mut bench = Bench::fenced().await;
     bench.edit(|fence| fence.spec.enable = false).await;
-    assert_eq!(bench.lines().await, [STATUS, SIDECAR]);
+    assert_eq!(bench.lines().await, [SIDECAR, STATUS]);
     assert_eq!(bench.reason(), reasons::OPENING);
     assert_eq!(bench.server.sidecar.as_ref().unwrap().spec.egress[0].hosts, ["*/*"]);
     assert_eq!(bench.routed(), [PROXY]);
@@ -449,7 +454,7 @@ async fn a_fence_that_is_disabled_opens_before_its_sidecar_goes() {
 async fn the_switch_opens_a_fence_and_fences_it_again() {
     let mut bench = Bench::fenced().await;
     assert!(bench.switch.set(true));
-    assert_eq!(bench.lines().await, [STATUS, SIDECAR]);
+    assert_eq!(bench.lines().await, [SIDECAR, STATUS]);
     bench.an_hour_later().await;
     assert_eq!(bench.lines().await, [SIDECAR]);
     assert_eq!(bench.routed(), ["*/*"]);

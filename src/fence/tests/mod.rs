@@ -167,7 +167,9 @@ impl World {
     fn take(&mut self, plan: &Plan) {
         match &plan.sidecar {
             SidecarAction::Leave => {}
-            SidecarAction::Apply(sidecar) => self.sidecar = Some((**sidecar).clone()),
+            SidecarAction::Warm(sidecar) | SidecarAction::Apply(sidecar) => {
+                self.sidecar = Some((**sidecar).clone());
+            }
             SidecarAction::Delete => self.sidecar = None,
         }
         // As it comes back from the API server.
@@ -257,13 +259,15 @@ fn hosts(sidecar: &Sidecar) -> String {
 fn action(plan: &Plan) -> String {
     match &plan.sidecar {
         SidecarAction::Leave => "leave".to_owned(),
-        SidecarAction::Apply(sidecar) => hosts(sidecar),
+        SidecarAction::Warm(sidecar) | SidecarAction::Apply(sidecar) => hosts(sidecar),
         SidecarAction::Delete => "delete".to_owned(),
     }
 }
 
 fn applied(plan: &Plan) -> &Sidecar {
-    let SidecarAction::Apply(sidecar) = &plan.sidecar else { panic!("{}", action(plan)) };
+    let (SidecarAction::Warm(sidecar) | SidecarAction::Apply(sidecar)) = &plan.sidecar else {
+        panic!("{}", action(plan))
+    };
     sidecar
 }
 

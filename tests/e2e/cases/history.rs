@@ -60,16 +60,21 @@ impl History {
         self.of(sidecar).pop().unwrap_or_default()
     }
 
-    /// Makes sure that the Sidecar is there all the time, and that no host that it ever listed left it.
+    /// Makes sure that the Sidecar is there all the time, and that no host that it ever routed to left it.
     pub fn nothing_lost(&self, sidecar: &str) -> Result<()> {
         for (before, after) in pairs(&self.of(sidecar)) {
-            let (had, has) = (before.hosts(), after.hosts());
-            ensure!(
-                had.is_subset(&has),
-                "{sidecar} lost {:?}\nbefore: {before:?}\nafter: {after:?}",
-                &had - &has
-            );
+            let has = after.hosts();
+            let lost = before.routes.iter().find(|host| *host != EVERYTHING && !has.contains(*host));
+            ensure!(lost.is_none(), "{sidecar} lost {lost:?}\nbefore: {before:?}\nafter: {after:?}");
         }
+        Ok(())
+    }
+
+    /// Makes sure that a host that the Sidecar lists now was in it ever since it came.
+    pub fn never_left(&self, sidecar: &str, host: &str) -> Result<()> {
+        let states = self.of(sidecar);
+        let left = states.iter().skip_while(|state| !state.has(host)).find(|state| !state.has(host));
+        ensure!(left.is_none(), "{host} left {sidecar}: {left:?}");
         Ok(())
     }
 

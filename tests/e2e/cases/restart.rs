@@ -73,12 +73,13 @@ async fn killed_while_warming(world: &World, history: &History, number: usize, m
         Ok(())
     })
     .await?;
+    until("the new host is durable", SOON, async || all_known(world, number).await).await?;
     tokio::time::sleep(Duration::from_millis(millis)).await;
     let state = history.last(CALLER);
     ensure!(!state.routes.contains(&host(number)), "the kill came too late: it is routed already");
     back_from_the_dead(world, history, number, restarts).await?;
     ensure!(history.last(CALLER).routes.contains(&host(number)), "{:?}", history.last(CALLER));
-    Ok(())
+    history.never_left(CALLER, &host(number))
 }
 
 /// Kills the operator, calls while it is down, and waits until it is back and has learned all that was called.
