@@ -12,6 +12,7 @@ mod error;
 mod mesh;
 mod metrics;
 mod operator;
+mod pods;
 mod service_fence;
 mod switch;
 mod watches;

@@ -1,6 +1,5 @@
 use std::collections::HashSet;
 use std::fmt::Debug;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -20,6 +19,7 @@ use tracing::warn;
 
 use super::cache::Cache;
 use super::mesh::{Mesh, Message};
+use super::pods;
 use crate::api::ServiceFence;
 use crate::fence::known;
 use crate::graph::{self, Change, Graph, Labels, ObjectKey, PodSelection};
@@ -201,6 +201,7 @@ const SERVICES: Kind<Service> = Kind {
         let spec = service.spec.as_ref();
         Change::Service(graph::Service {
             key: ObjectKey::of(service),
+            labels: Labels::from(service.labels().clone()),
             selector: Labels::from(spec.and_then(|spec| spec.selector.clone()).unwrap_or_default()),
             headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
         })
@@ -219,14 +220,7 @@ const SERVICE_ENTRIES: Kind<ServiceEntry> = Kind {
 };
 
 const PODS: Kind<Pod> = Kind {
-    changed: |pod| match addresses(pod) {
-        Some(ips) => Change::Pod(graph::Pod {
-            key: ObjectKey::of(pod),
-            ips,
-            labels: Labels::from(pod.labels().clone()),
-        }),
-        None => Change::PodGone(ObjectKey::of(pod)),
-    },
+    changed: pods::changed,
     gone: Change::PodGone,
     known: |graph| graph.workloads().pod_keys().cloned().collect(),
 };
@@ -236,16 +230,6 @@ const FENCES: Kind<ServiceFence> = Kind {
     gone: Change::FenceGone,
     known: |graph| graph.fence_keys().cloned().collect(),
 };
-
-/// The addresses that are a pod's own: none for one that has ended (its address may be another's by now) and
-/// for one on the host's network.
-fn addresses(pod: &Pod) -> Option<Vec<IpAddr>> {
-    let status = pod.status.as_ref()?;
-    let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    let shared = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
-    let ips: Vec<_> = status.pod_ips.iter().flatten().filter_map(|ip| ip.ip.parse().ok()).collect();
-    Some(ips).filter(|ips| !ended && !shared && !ips.is_empty())
-}
 
 fn facts(fence: &ServiceFence) -> graph::Fence {
     let selector = fence.spec.workload_selector.as_ref().map(|selector| selector.labels.clone());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use kube::Resource;
 
 /// The namespace and name of an object.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
     /// Its namespace.
     pub namespace: Arc<str>,

@@ -23,7 +23,7 @@ pub use fences::{Fence, FenceFacts, Known, Observation};
 pub use key::ObjectKey;
 pub use registry::{EgressHost, Registry, Service, ServiceEntry};
 pub use selector::{Labels, PodSelection};
-pub use workloads::{Pod, Workloads};
+pub use workloads::{Pod, Proxy, Workloads};
 
 use fences::Fences;
 use registry::RegistryChange;

@@ -22,10 +22,12 @@ impl fmt::Display for EgressHost {
 }
 
 /// What matters of a Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
     /// Its namespace and name.
     pub key: ObjectKey,
+    /// Its own labels.
+    pub labels: Labels,
     /// The pods that it stands for; empty if it has no selector.
     pub selector: Labels,
     /// Whether it has no cluster IP.

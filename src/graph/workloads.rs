@@ -6,15 +6,33 @@ use imbl::{HashMap, OrdSet};
 use super::registry::discard;
 use super::{Labels, ObjectKey};
 
-/// What matters of a Pod: who calls from which address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What matters of a Pod: who calls from which address, and by which proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// Its namespace and name.
     pub key: ObjectKey,
-    /// Its addresses. A pod on the host's network has none of its own and is left out.
+    /// Its own addresses: none yet while it starts, none at all on the host's network.
     pub ips: Vec<IpAddr>,
     /// Its labels.
     pub labels: Labels,
+    /// Its proxy.
+    pub proxy: Proxy,
+}
+
+/// The proxy of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proxy {
+    /// Istio's sidecar: what a `Sidecar` configures.
+    #[default]
+    Sidecar,
+    /// The pod is a gateway.
+    Gateway,
+    /// The pod is a waypoint.
+    Waypoint,
+    /// None of its own.
+    None,
+    /// None, and it cannot have one: the pod is on the host's network.
+    HostNetwork,
 }
 
 /// The pods that may call others, by address.

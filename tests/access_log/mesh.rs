@@ -27,7 +27,7 @@ pub fn graph(callers: u16, services: u16) -> Graph {
     let mut graph = Graph::new("cluster.local");
     for number in 0..services {
         let key = ObjectKey::new("shop", format!("service-{number}"));
-        graph.apply(Change::Service(Service { key, selector: Labels::default(), headless: false }));
+        graph.apply(Change::Service(Service { key, ..Service::default() }));
     }
     for number in 0..callers {
         let (key, labels) =
@@ -39,7 +39,7 @@ pub fn graph(callers: u16, services: u16) -> Graph {
             wants: Vec::new(),
             known: Vec::new(),
         }));
-        graph.apply(Change::Pod(Pod { key, ips: vec![caller(number)], labels }));
+        graph.apply(Change::Pod(Pod { key, ips: vec![caller(number)], labels, ..Pod::default() }));
     }
     graph
 }

@@ -119,9 +119,10 @@ impl Bench {
         let alive = (triggers, stop.drop_guard());
         let mut bench = Self { server, context, mesh, switch, fences, sidecars, _alive: alive };
         let (pod, ips) = (ObjectKey::new("shop", "client-1"), vec![caller()]);
-        bench.tell(Change::Pod(Pod { key: pod, ips, labels: Labels::from(labels()) })).await;
-        let service =
-            Service { key: ObjectKey::new("shop", "reviews"), selector: Labels::default(), headless: false };
+        bench
+            .tell(Change::Pod(Pod { key: pod, ips, labels: Labels::from(labels()), ..Pod::default() }))
+            .await;
+        let service = Service { key: ObjectKey::new("shop", "reviews"), ..Service::default() };
         bench.tell(Change::Service(service)).await;
         bench.watches_catch_up().await;
         bench

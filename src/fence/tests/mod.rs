@@ -64,11 +64,20 @@ fn key(text: &str) -> ObjectKey {
 }
 
 fn service(name: &str) -> Change {
-    Change::Service(Service { key: key(name), selector: Labels::from(labels("app=any")), headless: false })
+    Change::Service(Service {
+        key: key(name),
+        selector: Labels::from(labels("app=any")),
+        ..Service::default()
+    })
 }
 
 fn headless(name: &str) -> Change {
-    Change::Service(Service { key: key(name), selector: Labels::from(labels("app=any")), headless: true })
+    Change::Service(Service {
+        key: key(name),
+        selector: Labels::from(labels("app=any")),
+        headless: true,
+        ..Service::default()
+    })
 }
 
 fn entry(name: &str, host: &str) -> Change {
@@ -102,7 +111,7 @@ impl World {
         let graph = Graph::new("cluster.local");
         let mut world = Self { fence, sidecar: None, graph, open_all: false, now };
         let (ips, labels) = (vec![CALLER.into()], Labels::from(labels("app=client")));
-        world.tell([Change::Pod(Pod { key: key("shop/client-1"), ips, labels })]);
+        world.tell([Change::Pod(Pod { key: key("shop/client-1"), ips, labels, ..Pod::default() })]);
         world.edit(|_| ());
         world
     }

@@ -5,8 +5,7 @@ use super::*;
 #[test]
 fn what_keeps_a_fence_from_being_enforced_is_told_and_nothing_is_written() {
     let from_service = |world: &mut World| world.edit(|spec| spec.workload_selector = None);
-    let without_selector =
-        Change::Service(Service { key: key("shop/client"), selector: Labels::default(), headless: false });
+    let without_selector = Change::Service(Service { key: key("shop/client"), ..Service::default() });
     let cases = [
         (None, reasons::SERVICE_NOT_FOUND),
         (Some(service("other/client")), reasons::SERVICE_NOT_FOUND),

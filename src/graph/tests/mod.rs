@@ -42,11 +42,16 @@ fn at(minutes: i64) -> Timestamp {
 }
 
 fn service(name: &str, selector: &str) -> Change {
-    Change::Service(Service { key: key(name), selector: labels(selector), headless: false })
+    Change::Service(Service { key: key(name), selector: labels(selector), ..Service::default() })
 }
 
 fn headless(name: &str) -> Change {
-    Change::Service(Service { key: key(name), selector: labels("app=any"), headless: true })
+    Change::Service(Service {
+        key: key(name),
+        selector: labels("app=any"),
+        headless: true,
+        ..Service::default()
+    })
 }
 
 fn entry(name: &str, hosts: &[&str]) -> Change {
@@ -54,7 +59,12 @@ fn entry(name: &str, hosts: &[&str]) -> Change {
 }
 
 fn pod(name: &str, ips: &[u8], with: &str) -> Change {
-    Change::Pod(Pod { key: key(name), ips: ips.iter().copied().map(ip).collect(), labels: labels(with) })
+    Change::Pod(Pod {
+        key: key(name),
+        ips: ips.iter().copied().map(ip).collect(),
+        labels: labels(with),
+        ..Pod::default()
+    })
 }
 
 fn fence(name: &str, selection: PodSelection, wants: &[&str]) -> Change {

@@ -148,7 +148,7 @@ fn some_pod() -> impl Strategy<Value = Pod> {
         |(number, ips, labels)| {
             let namespace = if number == 3 { "other" } else { "shop" };
             let ips = ips.into_iter().map(|i| ip(number * 3 + i)).collect();
-            Pod { key: ObjectKey::new(namespace, format!("pod-{number}")), ips, labels }
+            Pod { key: ObjectKey::new(namespace, format!("pod-{number}")), ips, labels, ..Pod::default() }
         },
     )
 }
@@ -158,7 +158,7 @@ fn some_change() -> impl Strategy<Value = Change> {
     let hosts: Vec<Arc<str>> = [REVIEWS, EXAMPLE].map(Into::into).into();
     prop_oneof![
         4 => (some_key(), some_labels(), any::<bool>())
-            .prop_map(|(key, selector, headless)| Change::Service(Service { key, selector, headless })),
+            .prop_map(|(key, selector, headless)| Change::Service(Service { key, selector, headless, ..Service::default() })),
         1 => some_key().prop_map(Change::ServiceGone),
         2 => (some_key(), prop::sample::subsequence(hosts, 0..=2))
             .prop_map(|(key, hosts)| Change::ServiceEntry(ServiceEntry { key, hosts })),

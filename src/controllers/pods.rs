@@ -1,0 +1,114 @@
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use kube::ResourceExt;
+
+use crate::graph::{self, Change, Labels, ObjectKey, Proxy};
+
+/// The container that Istio injects, in sidecars, gateways and waypoints alike (Istio 1.31's templates).
+const ISTIO_PROXY: &str = "istio-proxy";
+
+/// What a Pod means for the graph. One that has ended will never call again.
+pub(super) fn changed(pod: &Pod) -> Change {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    if matches!(phase, Some("Succeeded" | "Failed")) {
+        return Change::PodGone(ObjectKey::of(pod));
+    }
+    let proxy = proxy(pod);
+    let ips = if proxy == Proxy::HostNetwork { Vec::new() } else { addresses(pod) };
+    Change::Pod(graph::Pod {
+        key: ObjectKey::of(pod),
+        ips,
+        labels: Labels::from(pod.labels().clone()),
+        proxy,
+    })
+}
+
+fn addresses(pod: &Pod) -> Vec<IpAddr> {
+    let ips = pod.status.iter().flat_map(|status| status.pod_ips.iter().flatten());
+    ips.filter_map(|ip| ip.ip.parse().ok()).collect()
+}
+
+/// Which proxy a pod has: told by the arguments that Istio's templates give it, `proxy sidecar`, `proxy router`
+/// or `proxy waypoint`. A native sidecar is an init container.
+fn proxy(pod: &Pod) -> Proxy {
+    let Some(spec) = &pod.spec else { return Proxy::None };
+    if spec.host_network == Some(true) {
+        return Proxy::HostNetwork;
+    }
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    match containers.filter(|container| container.name == ISTIO_PROXY).map(role).next() {
+        Some("router") => Proxy::Gateway,
+        Some("waypoint") => Proxy::Waypoint,
+        Some(_) => Proxy::Sidecar,
+        None => Proxy::None,
+    }
+}
+
+fn role(proxy: &Container) -> &str {
+    proxy.args.iter().flatten().nth(1).map_or("sidecar", String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(spec: &Value, status: &Value) -> Pod {
+        let metadata = json!({ "namespace": "shop", "name": "client-1", "labels": { "app": "client" } });
+        serde_json::from_value(json!({ "metadata": metadata, "spec": spec, "status": status })).unwrap()
+    }
+
+    fn read(spec: &Value) -> Proxy {
+        proxy(&pod(spec, &json!({})))
+    }
+
+    #[test]
+    fn the_proxy_of_a_pod_is_told_by_what_istio_injects() {
+        let app = json!({ "name": "app", "args": ["proxy", "router"] });
+        let istio = |role: &str| json!({ "name": "istio-proxy", "args": ["proxy", role, "--domain", "x"] });
+        let cases = [
+            ("a sidecar", json!({ "containers": [app, istio("sidecar")] }), Proxy::Sidecar),
+            (
+                "a native sidecar",
+                json!({ "containers": [app], "initContainers": [{ "name": "istio-init" }, istio("sidecar")] }),
+                Proxy::Sidecar,
+            ),
+            (
+                "a proxy with arguments of its own",
+                json!({ "containers": [{ "name": "istio-proxy" }] }),
+                Proxy::Sidecar,
+            ),
+            ("a gateway", json!({ "containers": [istio("router")] }), Proxy::Gateway),
+            ("a waypoint", json!({ "containers": [istio("waypoint")] }), Proxy::Waypoint),
+            ("no proxy", json!({ "containers": [app] }), Proxy::None),
+            (
+                "the host's network, whatever runs there",
+                json!({ "hostNetwork": true, "containers": [istio("sidecar")] }),
+                Proxy::HostNetwork,
+            ),
+        ];
+        for (what, spec, expected) in cases {
+            assert_eq!(read(&spec), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_pod_calls_from_its_own_addresses_until_it_ends() {
+        let status =
+            |phase: &str| json!({ "phase": phase, "podIPs": [{ "ip": "10.0.0.1" }, { "ip": "no" }] });
+        let ips = |spec: &Value, status: &Value| match changed(&pod(spec, status)) {
+            Change::Pod(pod) => Some(pod.ips),
+            _ => None,
+        };
+        let own = json!({ "containers": [] });
+        let shared = json!({ "containers": [], "hostNetwork": true });
+        assert_eq!(ips(&own, &status("Running")), Some(vec![IpAddr::from([10, 0, 0, 1])]));
+        assert_eq!(ips(&own, &json!({})), Some(Vec::new()), "it has no address yet");
+        assert_eq!(ips(&shared, &status("Running")), Some(Vec::new()), "the address is the node's");
+        for ended in ["Succeeded", "Failed"] {
+            assert_eq!(ips(&own, &status(ended)), None, "{ended}");
+        }
+    }
+}
