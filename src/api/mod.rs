@@ -26,6 +26,20 @@ pub mod reasons {
     pub const SERVICE_NOT_FOUND: &str = "ServiceNotFound";
     /// Not ready: the Service of the fence's name has no selector, so no workload can be told.
     pub const SERVICE_WITHOUT_SELECTOR: &str = "ServiceWithoutSelector";
+    /// Not ready: no pod of the fence has Istio's sidecar.
+    pub const NO_SIDECAR: &str = "NoSidecar";
+    /// Not ready: the fence's pods are gateways.
+    pub const GATEWAY: &str = "Gateway";
+    /// Not ready: the fence's pods are waypoints.
+    pub const WAYPOINT: &str = "Waypoint";
+    /// Not ready: the fence's pods are in the ambient mesh.
+    pub const AMBIENT: &str = "Ambient";
+    /// Not ready: the fence's pods are on the host's network.
+    pub const HOST_NETWORK: &str = "HostNetwork";
+    /// Not ready: the fence is in a namespace of the cluster's or the mesh's own.
+    pub const SYSTEM_NAMESPACE: &str = "SystemNamespace";
+    /// Not ready: the fence has never had a pod. Its `Sidecar` is written when the first one comes.
+    pub const NO_PODS: &str = "NoPods";
     /// Not ready: a `Sidecar` of the fence's name exists that the fence does not own; it is left alone.
     pub const SIDECAR_CONFLICT: &str = "SidecarConflict";
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
-use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::core::DeserializeGuard;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Store, store};
 use kube::runtime::watcher::{self, Event};
@@ -50,7 +50,7 @@ struct Kind<K> {
 }
 
 /// How many kinds are watched here.
-pub(super) const KINDS: usize = 5;
+pub(super) const KINDS: usize = 6;
 
 /// Watches everything that decisions rest on, until `stop` is cancelled; `listed` hears once for each kind that
 /// has been listed.
@@ -71,6 +71,7 @@ pub(super) fn start(
         follow(events(client), mesh.clone(), SERVICES, listed.clone()).boxed(),
         follow(guarded_events(client), mesh.clone(), SERVICE_ENTRIES, listed.clone()).boxed(),
         follow(events(client), mesh.clone(), PODS, listed.clone()).boxed(),
+        follow(events(client), mesh.clone(), NAMESPACES, listed.clone()).boxed(),
         follow(fences, mesh.clone(), FENCES, listed.clone()).boxed(),
         touch(sidecars, mesh.clone(), listed.clone()).boxed(),
     ];
@@ -223,6 +224,19 @@ const PODS: Kind<Pod> = Kind {
     changed: pods::changed,
     gone: Change::PodGone,
     known: |graph| graph.workloads().pod_keys().cloned().collect(),
+};
+
+/// Their metadata is enough. One that is about to go with all that is in it is as good as gone.
+const NAMESPACES: Kind<PartialObjectMeta<Namespace>> = Kind {
+    changed: |namespace| match namespace.meta().deletion_timestamp {
+        Some(_) => Change::NamespaceGone(ObjectKey::of(namespace)),
+        None => Change::Namespace(graph::Namespace {
+            name: namespace.name_any().into(),
+            labels: Labels::from(namespace.labels().clone()),
+        }),
+    },
+    gone: Change::NamespaceGone,
+    known: |graph| graph.namespace_keys().collect(),
 };
 
 const FENCES: Kind<ServiceFence> = Kind {

@@ -5,6 +5,7 @@ mod defaults;
 mod egress;
 #[cfg(test)]
 mod egress_tests;
+mod fitness;
 mod plan;
 mod scope;
 mod sidecar;
@@ -14,6 +15,7 @@ mod tests;
 
 pub use defaults::Defaults;
 pub use egress::{Egress, Timings};
+pub use fitness::Unfit;
 pub use plan::{Input, Plan, Settings, SidecarAction, plan};
 pub use scope::Scope;
 pub use sidecar::{

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use kube::Resource;
 
+use super::fitness::{self, Pods};
 use super::sidecar::{build, is_up_to_date};
 use super::status::{self, Verdict};
 use super::{Defaults, Egress, GlobalProxy, Scope, Timings, Transition, is_owned_by};
@@ -99,7 +100,28 @@ fn obstacle(input: &Input<'_>, facts: Option<&FenceFacts>) -> Option<Verdict> {
             let message = format!("the Service {name} has no selector: set spec.workloadSelector.labels");
             Some(Verdict::new(reasons::SERVICE_WITHOUT_SELECTOR, message))
         }
-        Some(_) => None,
+        Some(_) => misfit(input, &name),
+    }
+}
+
+/// What keeps any `Sidecar` from doing the fence's pods good.
+fn misfit(input: &Input<'_>, name: &ObjectKey) -> Option<Verdict> {
+    if input.settings.defaults.system_namespaces.iter().any(|system| **system == *name.namespace) {
+        let message = format!(
+            "{} is a namespace of the cluster or the mesh itself: nothing is fenced there",
+            name.namespace
+        );
+        return Some(Verdict::new(reasons::SYSTEM_NAMESPACE, message));
+    }
+    match fitness::pods(input.graph, name) {
+        Pods::Unfit(unfit) => Some(Verdict::new(unfit.reason(), unfit.message())),
+        // A Sidecar that no pod has is a finding of `istioctl analyze` (IST0101). Once there, it stays: a
+        // workload that is scaled to zero comes back to it.
+        Pods::None if input.owned().is_none() => Some(Verdict::new(
+            reasons::NO_PODS,
+            "no pod has been there yet: the Sidecar comes with the first",
+        )),
+        Pods::Fit | Pods::None => None,
     }
 }
 

@@ -67,13 +67,11 @@ pub(super) fn build(
 pub(super) fn transition(fence: &ServiceFence, verdict: &Verdict) -> Option<Transition> {
     let old = fence.status.as_ref().and_then(ready).map(|condition| condition.reason.as_str());
     // What is under way is told when it is done, and a fence that was never enabled has nothing to tell.
-    let quiet = matches!(verdict.reason, reasons::FENCING | reasons::OPENING);
+    let quiet = matches!(verdict.reason, reasons::FENCING | reasons::OPENING | reasons::NO_PODS);
     let changed =
         old != Some(verdict.reason) && !quiet && !(old.is_none() && verdict.reason == reasons::OPEN);
-    let warning = matches!(
-        verdict.reason,
-        reasons::SERVICE_NOT_FOUND | reasons::SERVICE_WITHOUT_SELECTOR | reasons::SIDECAR_CONFLICT
-    );
+    // Every other reason needs somebody.
+    let warning = !matches!(verdict.reason, reasons::FENCED | reasons::OPEN);
     changed.then(|| Transition { reason: verdict.reason, message: verdict.message.clone(), warning })
 }
 

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use imbl::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
 pub use fences::{Fence, FenceFacts, Known, Observation};
@@ -46,12 +47,25 @@ pub enum Change {
     Pod(Pod),
     /// A Pod is gone, or will never call again.
     PodGone(ObjectKey),
+    /// A Namespace was added or changed.
+    Namespace(Namespace),
+    /// A Namespace is gone, or about to go with all that is in it.
+    NamespaceGone(ObjectKey),
     /// A fence was added or changed.
     Fence(Fence),
     /// A fence is gone.
     FenceGone(ObjectKey),
     /// A call was seen.
     Call(Observation),
+}
+
+/// What matters of a Namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its labels.
+    pub labels: Labels,
 }
 
 /// What a call would add to the graph. The order is that of precedence, for a caller in several fences.
@@ -75,6 +89,7 @@ pub enum Judgement {
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     registry: Registry,
+    namespaces: HashMap<Arc<str>, Labels>,
     workloads: Workloads,
     fences: Fences,
 }
@@ -90,6 +105,17 @@ impl Graph {
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// The labels of a Namespace; `None` if there is none of that name.
+    #[must_use]
+    pub fn namespace(&self, name: &str) -> Option<&Labels> {
+        self.namespaces.get(name)
+    }
+
+    /// Every Namespace, to find those that are gone after a fresh listing.
+    pub fn namespace_keys(&self) -> impl Iterator<Item = ObjectKey> + '_ {
+        self.namespaces.keys().map(|name| ObjectKey::new("", name.clone()))
     }
 
     /// The pods that may call others.
@@ -145,13 +171,11 @@ impl Graph {
             }
             Change::Pod(pod) => {
                 let fences = self.fences.of_pod(&pod.key.namespace, &pod.labels);
-                self.workloads.apply(pod, &fences);
-                BTreeSet::new()
+                self.workloads.apply(&pod, &fences)
             }
-            Change::PodGone(key) => {
-                self.workloads.remove(&key);
-                BTreeSet::new()
-            }
+            Change::PodGone(key) => self.workloads.remove(&key),
+            Change::Namespace(namespace) => self.follow_namespace(&namespace.name, Some(&namespace.labels)),
+            Change::NamespaceGone(key) => self.follow_namespace(&key.name, None),
             Change::Fence(fence) => self.apply_fence(fence),
             Change::FenceGone(key) => {
                 self.fences.remove(&key);
@@ -160,6 +184,16 @@ impl Graph {
             }
             Change::Call(call) => self.learn(&call),
         }
+    }
+
+    /// Notes the labels of a Namespace: all its fences may read them.
+    fn follow_namespace(&mut self, name: &Arc<str>, labels: Option<&Labels>) -> BTreeSet<ObjectKey> {
+        let old = match labels {
+            Some(labels) => self.namespaces.insert(name.clone(), labels.clone()),
+            None => self.namespaces.remove(name),
+        };
+        let news = old.as_ref() != labels;
+        self.fences.in_namespace(name).filter(|_| news).cloned().collect()
     }
 
     fn apply_fence(&mut self, fence: Fence) -> BTreeSet<ObjectKey> {
@@ -210,9 +244,12 @@ impl Graph {
 
     /// Finds anew which fences the pods of a namespace are in.
     fn reassign(&mut self, namespace: &str) {
-        let pods: Vec<_> = self.workloads.in_namespace(namespace).cloned().collect();
-        for pod in pods {
+        let anew = |pod: &Pod| {
             let fences = self.fences.of_pod(namespace, &pod.labels);
+            (!self.workloads.is_in(&pod.key, &fences)).then(|| (pod.clone(), fences))
+        };
+        let moved: Vec<_> = self.workloads.in_namespace(namespace).filter_map(anew).collect();
+        for (pod, fences) in moved {
             self.workloads.assign(&pod, &fences);
         }
     }

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use imbl::{HashMap, OrdSet};
@@ -194,7 +195,11 @@ fn in_namespace<'a>(
 }
 
 /// Takes `value` out of the set at `key`, and the set out of the map when it was the last.
-pub(super) fn discard<V: Ord + Clone>(map: &mut HashMap<Arc<str>, OrdSet<V>>, key: &Arc<str>, value: &V) {
+pub(super) fn discard<K: Hash + Eq + Clone, V: Ord + Clone>(
+    map: &mut HashMap<K, OrdSet<V>>,
+    key: &K,
+    value: &V,
+) {
     let Some(set) = map.get_mut(key) else { return };
     set.remove(value);
     if set.is_empty() {

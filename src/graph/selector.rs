@@ -13,6 +13,12 @@ impl Labels {
         !selector.0.is_empty() && selector.0.iter().all(|(key, value)| self.0.get(key) == Some(value))
     }
 
+    /// The value of one.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
     /// The labels themselves.
     #[must_use]
     pub fn as_map(&self) -> &BTreeMap<String, String> {

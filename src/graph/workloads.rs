@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -38,9 +39,17 @@ pub enum Proxy {
 /// The pods that may call others, by address.
 #[derive(Clone, Debug, Default)]
 pub struct Workloads {
-    pods: HashMap<ObjectKey, Pod>,
+    pods: HashMap<ObjectKey, Placed>,
     by_namespace: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    by_fence: HashMap<ObjectKey, OrdSet<ObjectKey>>,
     callers: HashMap<IpAddr, Caller>,
+}
+
+/// A pod, and the fences that it is in.
+#[derive(Clone, Debug)]
+struct Placed {
+    pod: Pod,
+    fences: Arc<[ObjectKey]>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,35 +70,70 @@ impl Workloads {
         self.pods.keys()
     }
 
-    /// The pods of one namespace.
-    pub(super) fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Pod> {
-        self.by_namespace.get(namespace).into_iter().flatten().filter_map(|key| self.pods.get(key))
+    /// A pod.
+    #[must_use]
+    pub fn pod(&self, key: &ObjectKey) -> Option<&Pod> {
+        self.pods.get(key).map(|placed| &placed.pod)
     }
 
-    pub(super) fn apply(&mut self, pod: Pod, fences: &Arc<[ObjectKey]>) {
-        let before: Vec<_> = self.pods.get(&pod.key).into_iter().flat_map(|old| &old.ips).copied().collect();
+    /// The pods of one namespace.
+    pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Pod> {
+        self.by_namespace.get(namespace).into_iter().flatten().filter_map(|key| self.pod(key))
+    }
+
+    /// The pods of a fence.
+    pub fn of_fence(&self, fence: &ObjectKey) -> impl Iterator<Item = &Pod> {
+        self.by_fence.get(fence).into_iter().flatten().filter_map(|key| self.pod(key))
+    }
+
+    /// Whether a pod is in just these fences.
+    pub(super) fn is_in(&self, pod: &ObjectKey, fences: &[ObjectKey]) -> bool {
+        self.pods.get(pod).is_some_and(|placed| *placed.fences == *fences)
+    }
+
+    /// Takes a pod in, and tells the fences to which that is news.
+    pub(super) fn apply(&mut self, pod: &Pod, fences: &Arc<[ObjectKey]>) -> BTreeSet<ObjectKey> {
+        let old = self.pods.get(&pod.key).cloned();
+        let before: Vec<_> = old.iter().flat_map(|old| &old.pod.ips).copied().collect();
         self.release(&pod.key, before.iter().filter(|ip| !pod.ips.contains(ip)));
         // An address that the pod just got is its own now, whoever had it before.
         for ip in pod.ips.iter().filter(|ip| !before.contains(ip)) {
             self.callers.remove(ip);
         }
-        self.assign(&pod, fences);
         self.by_namespace.entry(pod.key.namespace.clone()).or_default().insert(pod.key.clone());
-        self.pods.insert(pod.key.clone(), pod);
+        self.assign(pod, fences);
+        let is_as_before = |old: &Placed| old.pod.labels == pod.labels && old.pod.proxy == pod.proxy;
+        if old.as_ref().is_some_and(|old| is_as_before(old) && old.fences == *fences) {
+            return BTreeSet::new();
+        }
+        old.iter().flat_map(|old| old.fences.iter()).chain(fences.iter()).cloned().collect()
     }
 
-    pub(super) fn remove(&mut self, key: &ObjectKey) {
-        let Some(old) = self.pods.remove(key) else { return };
-        self.release(key, old.ips.iter());
+    /// Forgets a pod, and tells the fences that it was in.
+    pub(super) fn remove(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let Some(old) = self.pods.remove(key) else { return BTreeSet::new() };
+        self.release(key, old.pod.ips.iter());
         discard(&mut self.by_namespace, &key.namespace, key);
+        for fence in old.fences.iter() {
+            discard(&mut self.by_fence, fence, key);
+        }
+        old.fences.iter().cloned().collect()
     }
 
-    /// Notes anew which fences a pod is in, unless another pod has got its address meanwhile.
+    /// Notes anew which fences a pod is in; its address stays with another pod that has got it meanwhile.
     pub(super) fn assign(&mut self, pod: &Pod, fences: &Arc<[ObjectKey]>) {
         for ip in &pod.ips {
             if self.callers.get(ip).is_none_or(|caller| caller.pod == pod.key) {
                 self.callers.insert(*ip, Caller { pod: pod.key.clone(), fences: fences.clone() });
             }
+        }
+        let placed = Placed { pod: pod.clone(), fences: fences.clone() };
+        let old = self.pods.insert(pod.key.clone(), placed);
+        for fence in old.iter().flat_map(|old| old.fences.iter()).filter(|fence| !fences.contains(fence)) {
+            discard(&mut self.by_fence, fence, &pod.key);
+        }
+        for fence in fences.iter() {
+            self.by_fence.entry(fence.clone()).or_default().insert(pod.key.clone());
         }
     }
 

@@ -67,5 +67,6 @@ sds_config:
 {{/* The operator's configuration file. */}}
 {{- define "palisade.config" -}}
 {{- $fence := pick .Values.fence "stableHost" -}}
+{{- $fence = set $fence "systemNamespaces" (append .Values.fence.systemNamespaces .Release.Namespace | uniq) -}}
 {{ dict "fence" $fence | toPrettyJson }}
 {{- end }}

@@ -5,6 +5,7 @@
 mod conditions;
 mod drift;
 mod first_fencing;
+mod fitness;
 mod hosts;
 mod obstacles;
 mod opening;
@@ -110,8 +111,12 @@ impl World {
         let now = "2026-01-01T12:00:00.25Z".parse().unwrap();
         let graph = Graph::new("cluster.local");
         let mut world = Self { fence, sidecar: None, graph, open_all: false, now };
-        let (ips, labels) = (vec![CALLER.into()], Labels::from(labels("app=client")));
-        world.tell([Change::Pod(Pod { key: key("shop/client-1"), ips, labels, ..Pod::default() })]);
+        let pod = |name: &str, ips: &[[u8; 4]], with: &str| {
+            let ips = ips.iter().copied().map(Into::into).collect();
+            Change::Pod(Pod { key: key(name), ips, labels: Labels::from(labels(with)), ..Pod::default() })
+        };
+        // One of the fence, and one of every Service.
+        world.tell([pod("shop/client-1", &[CALLER], "app=client"), pod("shop/any-1", &[], "app=any")]);
         world.edit(|_| ());
         world
     }

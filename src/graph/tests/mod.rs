@@ -13,8 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::{
-    Change, Fence, Graph, Judgement, Known, LAST_SEEN_PRECISION, Labels, ObjectKey, Observation, Pod,
-    PodSelection, Service, ServiceEntry,
+    Change, Fence, Graph, Judgement, Known, LAST_SEEN_PRECISION, Labels, Namespace, ObjectKey, Observation,
+    Pod, PodSelection, Proxy, Service, ServiceEntry,
 };
 use crate::api::DependencySource;
 

@@ -103,6 +103,7 @@ struct Objects {
     entries: BTreeMap<ObjectKey, ServiceEntry>,
     pods: BTreeMap<ObjectKey, Pod>,
     fences: BTreeMap<ObjectKey, Fence>,
+    namespaces: BTreeMap<Arc<str>, Namespace>,
 }
 
 impl Objects {
@@ -116,6 +117,8 @@ impl Objects {
             Change::ServiceEntryGone(key) => drop(self.entries.remove(&key)),
             Change::PodGone(key) => drop(self.pods.remove(&key)),
             Change::FenceGone(key) => drop(self.fences.remove(&key)),
+            Change::Namespace(o) => drop(self.namespaces.insert(o.name.clone(), o)),
+            Change::NamespaceGone(key) => drop(self.namespaces.remove(&key.name)),
             Change::Call(_) => {}
         }
     }
@@ -125,7 +128,8 @@ impl Objects {
         let entries = self.entries.values().cloned().map(Change::ServiceEntry);
         let pods = self.pods.values().cloned().map(Change::Pod);
         let fences = self.fences.values().cloned().map(Change::Fence);
-        services.chain(entries).chain(pods).chain(fences).collect()
+        let namespaces = self.namespaces.values().cloned().map(Change::Namespace);
+        services.chain(entries).chain(pods).chain(fences).chain(namespaces).collect()
     }
 }
 
@@ -144,11 +148,12 @@ fn some_wants() -> impl Strategy<Value = Vec<Arc<str>>> {
 
 /// The addresses of one pod are never those of another here: see the tests of addresses.
 fn some_pod() -> impl Strategy<Value = Pod> {
-    (0u8..4, prop::sample::subsequence(vec![0u8, 1, 2], 1..=2), some_labels()).prop_map(
-        |(number, ips, labels)| {
+    let proxy = prop::sample::select(vec![Proxy::Sidecar, Proxy::None]);
+    (0u8..4, prop::sample::subsequence(vec![0u8, 1, 2], 0..=2), some_labels(), proxy).prop_map(
+        |(number, ips, labels, proxy)| {
             let namespace = if number == 3 { "other" } else { "shop" };
             let ips = ips.into_iter().map(|i| ip(number * 3 + i)).collect();
-            Pod { key: ObjectKey::new(namespace, format!("pod-{number}")), ips, labels, ..Pod::default() }
+            Pod { key: ObjectKey::new(namespace, format!("pod-{number}")), ips, labels, proxy }
         },
     )
 }
@@ -168,6 +173,8 @@ fn some_change() -> impl Strategy<Value = Change> {
         4 => (some_key(), selection, some_wants())
             .prop_map(|(key, selection, wants)| Change::Fence(Fence { key, selection, wants, known: Vec::new() })),
         1 => some_key().prop_map(Change::FenceGone),
+        2 => some_labels().prop_map(|labels| Change::Namespace(Namespace { name: "shop".into(), labels })),
+        1 => Just(Change::NamespaceGone(ObjectKey::new("", "shop"))),
     ]
 }
 
@@ -184,7 +191,10 @@ fn view(graph: &Graph, key: &ObjectKey) -> String {
         .collect();
     let headless: Vec<_> =
         graph.registry().headless_in(&key.namespace).map(|host| host.to_string()).collect();
-    format!("{:?} {:?} {resolved:?} {headless:?} {:?}", facts.labels, facts.wants, facts.known)
+    let pods: BTreeMap<_, _> =
+        graph.workloads().of_fence(key).map(|pod| (&pod.key, (&pod.labels, pod.proxy))).collect();
+    let around = (pods, graph.namespace(&key.namespace));
+    format!("{:?} {:?} {resolved:?} {headless:?} {:?} {around:?}", facts.labels, facts.wants, facts.known)
 }
 
 fn everything(graph: &Graph) -> Vec<String> {

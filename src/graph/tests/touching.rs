@@ -51,10 +51,68 @@ fn a_service_entry_touches_the_fences_that_ask_for_its_hosts() {
 }
 
 #[test]
-fn pods_touch_no_fence_and_a_fence_touches_itself() {
+fn a_pod_touches_the_fences_that_it_comes_into_or_leaves() {
     let mut graph = shop();
-    assert!(touched(&mut graph, pod("shop/client-9", &[9], "app=client")).is_empty());
-    assert!(touched(&mut graph, Change::PodGone(key("shop/client-9"))).is_empty());
+    let unfit = |labels_: &str| {
+        Change::Pod(Pod {
+            key: key("shop/client-9"),
+            labels: labels(labels_),
+            proxy: Proxy::None,
+            ..Pod::default()
+        })
+    };
+    assert_eq!(touched(&mut graph, pod("shop/client-9", &[], "app=client")), ["shop/client"], "it comes");
+    assert!(touched(&mut graph, pod("shop/client-9", &[9], "app=client")).is_empty(), "it gets an address");
+    assert_eq!(touched(&mut graph, pod("shop/client-9", &[9], "tier=web")), ["shop/client", "shop/web"]);
+    assert_eq!(touched(&mut graph, unfit("tier=web")), ["shop/web"], "it is replaced by one without a proxy");
+    assert_eq!(touched(&mut graph, Change::PodGone(key("shop/client-9"))), ["shop/web"], "it goes");
+    assert!(touched(&mut graph, Change::PodGone(key("shop/client-9"))).is_empty(), "it is gone already");
+    assert!(touched(&mut graph, pod("shop/other", &[9], "app=other")).is_empty(), "no fence selects it");
+}
+
+#[test]
+fn a_fence_has_the_pods_that_it_selects() {
+    let of = |graph: &Graph, fence: &str| {
+        let fence = key(fence);
+        let pods = graph.workloads().of_fence(&fence).map(|pod| pod.key.name.to_string());
+        pods.collect::<Vec<_>>().join(" ")
+    };
+    let mut graph = shop();
+    assert_eq!(of(&graph, "shop/client"), "client-1 client-2");
+    assert_eq!(of(&graph, "shop/web"), "client-2");
+    graph.apply(selecting("shop/web", "app=plain"));
+    assert_eq!(of(&graph, "shop/web"), "plain", "it selects others");
+    graph.apply(pod("shop/plain", &[3], "app=client"));
+    assert_eq!(
+        (of(&graph, "shop/web"), of(&graph, "shop/client")),
+        (String::new(), "client-1 client-2 plain".into())
+    );
+    graph.apply(Change::PodGone(key("shop/client-1")));
+    assert_eq!(of(&graph, "shop/client"), "client-2 plain");
+    graph.apply(Change::FenceGone(key("shop/client")));
+    assert_eq!(of(&graph, "shop/client"), "");
+    graph.apply(selecting("shop/client", "app=client"));
+    assert_eq!(of(&graph, "shop/client"), "client-2 plain", "it comes again");
+}
+
+#[test]
+fn a_namespace_touches_its_fences_when_its_labels_change() {
+    let mut graph = shop();
+    graph.apply(selecting("other/f", "app=f"));
+    let namespace = |with: &str| Change::Namespace(Namespace { name: "shop".into(), labels: labels(with) });
+    let all = ["shop/client", "shop/web"];
+    assert_eq!(touched(&mut graph, namespace("a=1")), all, "it comes");
+    assert!(touched(&mut graph, namespace("a=1")).is_empty(), "it is listed again");
+    assert_eq!(touched(&mut graph, namespace("a=2")), all);
+    assert_eq!(graph.namespace("shop"), Some(&labels("a=2")));
+    assert_eq!(graph.namespace_keys().collect::<Vec<_>>(), [ObjectKey::new("", "shop")]);
+    assert_eq!(touched(&mut graph, Change::NamespaceGone(ObjectKey::new("", "shop"))), all);
+    assert_eq!(graph.namespace("shop"), None);
+}
+
+#[test]
+fn a_fence_touches_itself() {
+    let mut graph = shop();
     assert_eq!(touched(&mut graph, selecting("shop/client", "app=other")), ["shop/client"]);
     assert!(touched(&mut graph, Change::FenceGone(key("shop/client"))).is_empty());
     assert!(touched(&mut graph, Change::FenceGone(key("shop/client"))).is_empty());
