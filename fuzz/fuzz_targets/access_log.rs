@@ -27,7 +27,7 @@ static GRAPH: LazyLock<Graph> = LazyLock::new(|| {
     let mut graph = Graph::new("cluster.local");
     let service = ObjectKey::new("shop", "reviews");
     graph.apply(Change::Service(Service { key: service, ..Service::default() }));
-    graph.apply(Change::Fence(Fence { key: key.clone(), selection, wants: Vec::new(), known: Vec::new() }));
+    graph.apply(Change::Fence(Fence { key: key.clone(), selection, wants: Vec::new(), known: Vec::new(), learning: None }));
     graph.apply(Change::Pod(Pod { key, ips: vec![CALLER], labels, ..Pod::default() }));
     graph
 });

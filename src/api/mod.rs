@@ -2,17 +2,23 @@
 //!
 //! Group, versions, field names and labels are Slime's, so that manifests in users' repositories apply unchanged.
 
+mod retention;
 mod service_fence;
 
+pub use retention::Retention;
 pub use service_fence::{
-    Dependency, DependencySource, DomainStatus, RecyclingStrategy, ServiceFence, ServiceFenceSpec,
+    Dependency, DependencySource, DomainStatus, Learning, RecyclingStrategy, ServiceFence, ServiceFenceSpec,
     ServiceFenceStatus, Stable, WorkloadSelector,
 };
 
 /// The condition type of a `ServiceFence` that sums up whether what its spec asks for is in force.
 pub const READY: &str = "Ready";
+/// The condition type that tells whether calls of the workload were seen, and by whom.
+pub const LEARNING: &str = "Learning";
+/// The condition type that tells whether something is left out that the workload uses.
+pub const DEGRADED: &str = "Degraded";
 
-/// The reasons of the [`READY`] condition. Each is part of the API: alerts and scripts match on them.
+/// The reasons of conditions. Each is part of the API: alerts and scripts match on them.
 pub mod reasons {
     /// Ready: the workload's `Sidecar` lists what it uses; everything else goes through the global proxy.
     pub const FENCED: &str = "Fenced";
@@ -42,4 +48,15 @@ pub mod reasons {
     pub const NO_PODS: &str = "NoPods";
     /// Not ready: a `Sidecar` of the fence's name exists that the fence does not own; it is left alone.
     pub const SIDECAR_CONFLICT: &str = "SidecarConflict";
+
+    /// Learning: calls of the workload were seen.
+    pub const CALLS_SEEN: &str = "CallsSeen";
+    /// Not learning: no source has told of a call of the workload yet.
+    pub const NO_CALLS_SEEN: &str = "NoCallsSeen";
+    /// Not degraded.
+    pub const AS_EXPECTED: &str = "AsExpected";
+    /// Degraded: as many hosts were learned as the fence may learn; further ones stay on the detour.
+    pub const HOST_LIMIT: &str = "HostLimit";
+    /// Degraded: the workload calls hosts of namespaces that the fence may not learn; they stay on the detour.
+    pub const NAMESPACE_NOT_ALLOWED: &str = "NamespaceNotAllowed";
 }

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::Retention;
+
 /// What a workload may know of the mesh: whom to fence, and which hosts it always needs.
 ///
 /// Everything else is learned from the calls the workload makes. Group, version and field names are Slime's
@@ -56,6 +58,30 @@ pub struct ServiceFenceSpec {
     /// Which pods the fence is for. Without it: the pods of the Service that has the fence's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_selector: Option<WorkloadSelector>,
+
+    /// How much is learned, and for how long. Ours: Slime has no such field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning: Option<Learning>,
+}
+
+/// How much a fence learns, and for how long. What it leaves out, the operator's configuration says.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Learning {
+    /// How long a learned host may be unused before it leaves (`840h`); `0`: it never leaves. A host leaves only
+    /// if a source that sees direct calls has watched the workload for all that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+
+    /// How many hosts may be learned. What is known already stays; calls to further hosts keep their detour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 0, "maximum" = 2500))]
+    pub max_hosts: Option<u32>,
+
+    /// The namespaces of which hosts may be learned; empty: all. Calls to hosts of others keep their detour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxItems" = 256, "items" = { "type": "string", "maxLength": 63 }))]
+    pub namespaces: Option<Vec<String>>,
 }
 
 /// When a host that was written into the spec leaves the fence again.
@@ -100,7 +126,8 @@ pub struct ServiceFenceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// `Ready` tells whether what the spec asks for is in force, and why not.
+    /// `Ready` tells whether what the spec asks for is in force, and why not; `Learning`, whether calls were
+    /// seen, and by whom; `Degraded`, whether something is left out that the workload uses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -136,7 +163,8 @@ pub struct Dependency {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_seen: Option<Time>,
 
-    /// When a call to it was seen last, at most an hour behind: a repeated call is no reason for a write.
+    /// When a call to it was seen last, at most an eighth of the retention behind: a repeated call is no reason
+    /// for a write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Time>,
 }
@@ -165,13 +193,25 @@ pub enum DependencySource {
     Configuration,
     /// An access log of the global proxy.
     AccessLog,
+    /// Metrics of the workload's own proxies, in Prometheus.
+    Prometheus,
 }
 
 impl DependencySource {
+    /// Those that tell of calls.
+    pub const LEARNED: [Self; 2] = [Self::AccessLog, Self::Prometheus];
+
     /// Whether it tells of calls that were seen, which are remembered; the others state what is needed, for as long
     /// as they state it.
     #[must_use]
     pub fn is_learned(self) -> bool {
-        matches!(self, Self::AccessLog)
+        Self::LEARNED.contains(&self)
+    }
+
+    /// Whether it sees calls that do not go through the global proxy. Only what such a source no longer sees is
+    /// unused: a host that is known is called directly, and the global proxy hears no more of it.
+    #[must_use]
+    pub fn sees_direct_calls(self) -> bool {
+        matches!(self, Self::Prometheus)
     }
 }

@@ -51,10 +51,16 @@ impl Mesh {
     /// An empty graph, its owner, and the fences that the owner wants looked at.
     #[must_use]
     pub fn new(domain: &str) -> (Self, Owner, mpsc::Receiver<ObjectKey>) {
+        Self::over(Graph::new(domain))
+    }
+
+    /// The same over `graph`.
+    #[must_use]
+    pub fn over(graph: Graph) -> (Self, Owner, mpsc::Receiver<ObjectKey>) {
         let (changes, changes_in) = mpsc::channel(CHANGES);
         let (calls, calls_in) = mpsc::channel(CALLS);
         let (triggers, triggers_out) = mpsc::channel(CHANGES);
-        let graph = Arc::new(ArcSwap::from_pointee(Graph::new(domain)));
+        let graph = Arc::new(ArcSwap::from_pointee(graph));
         let mesh = Self { graph, changes, calls, synced: watch::Sender::new(false) };
         (mesh.clone(), Owner { mesh, changes: changes_in, calls: calls_in, triggers }, triggers_out)
     }
@@ -135,7 +141,7 @@ impl Owner {
         let (mut touched, mut echoes) = (BTreeSet::new(), Vec::new());
         tokio::select! {
             calls = self.calls.recv() => learn(graph, calls?, &mut touched),
-            message = self.changes.recv() => hear(graph, message?, &mut touched, &mut echoes),
+            message = self.changes.recv() => self.hear(graph, message?, &mut touched, &mut echoes),
         }
         for _ in 0..BATCH {
             let (calls, message) = (self.calls.try_recv().ok(), self.changes.try_recv().ok());
@@ -144,29 +150,37 @@ impl Owner {
             }
             learn(graph, calls.unwrap_or_default(), &mut touched);
             if let Some(message) = message {
-                hear(graph, message, &mut touched, &mut echoes);
+                self.hear(graph, message, &mut touched, &mut echoes);
             }
         }
         Some((touched, echoes))
+    }
+
+    fn hear(
+        &mut self,
+        graph: &mut Graph,
+        message: Message,
+        touched: &mut BTreeSet<ObjectKey>,
+        echoes: &mut Vec<oneshot::Sender<()>>,
+    ) {
+        match message {
+            Message::Change(change) => {
+                // Nothing may be called unused before what the source saw has been taken in.
+                let before = if matches!(change, Change::Covered(_)) { self.calls.len() } else { 0 };
+                for _ in 0..before {
+                    learn(graph, self.calls.try_recv().unwrap_or_default(), touched);
+                }
+                touched.extend(graph.apply(change));
+            }
+            Message::Touch(key) => drop(touched.insert(key)),
+            Message::TouchAll => touched.extend(graph.fence_keys().cloned()),
+            Message::Echo(answer) => echoes.push(answer),
+        }
     }
 }
 
 fn learn(graph: &mut Graph, calls: Vec<Observation>, touched: &mut BTreeSet<ObjectKey>) {
     for call in calls {
         touched.extend(graph.apply(Change::Call(call)));
-    }
-}
-
-fn hear(
-    graph: &mut Graph,
-    message: Message,
-    touched: &mut BTreeSet<ObjectKey>,
-    echoes: &mut Vec<oneshot::Sender<()>>,
-) {
-    match message {
-        Message::Change(change) => touched.extend(graph.apply(change)),
-        Message::Touch(key) => drop(touched.insert(key)),
-        Message::TouchAll => touched.extend(graph.fence_keys().cloned()),
-        Message::Echo(answer) => echoes.push(answer),
     }
 }

@@ -17,7 +17,7 @@ use super::service_fence::{self, Context};
 use super::switch::Switch;
 use super::watches;
 use crate::fence::Settings;
-use crate::graph::ObjectKey;
+use crate::graph::{Graph, ObjectKey};
 use crate::server;
 use crate::sources::access_log;
 
@@ -49,7 +49,9 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let access_log = bind(options.access_log_address, "access logs").await?;
     let http = bind(options.http_address, "health and metrics").await?;
 
-    let (mesh, owner, triggers) = Mesh::new(&options.cluster_domain);
+    let learning = options.settings.defaults.learning();
+    let graph = Graph::new(&options.cluster_domain).with_learning(learning);
+    let (mesh, owner, triggers) = Mesh::over(graph);
     let mut tasks = JoinSet::new();
     tasks.spawn(owner.run(stop.clone()));
     let serving = server::serve(http, mesh.clone(), registry, stop.clone());

@@ -12,14 +12,14 @@ use tracing::{debug, info, warn};
 
 use super::backoff::Failures;
 use super::error::Error;
-use super::mesh::Mesh;
+use super::mesh::{Mesh, Message};
 use super::metrics::Metrics;
 use super::switch::Switch;
 use super::watches::Caches;
 use super::write::{FINALIZER, Writer};
 use crate::api::ServiceFence;
 use crate::fence::{Input, MANAGER, Plan, Settings, SidecarAction, is_owned_by, plan};
-use crate::graph::ObjectKey;
+use crate::graph::{Change, ObjectKey};
 use crate::istio::Sidecar;
 
 /// How many fences are worked on at once.
@@ -133,10 +133,11 @@ impl Context {
         let warmed = if warms { self.apply(key, fence, sidecar, &plan.sidecar).await } else { Ok(()) };
         if !going && fence.status.as_ref() != Some(&plan.status) {
             self.caches.fences.wrote(key, self.writer.status(fence, &plan.status).await?);
-            if let Some(transition) = &plan.transition {
+            for transition in &plan.transitions {
                 self.writer.event(fence, transition).await;
             }
         }
+        self.forget(key, plan).await;
         warmed?;
         if !warms {
             self.apply(key, fence, sidecar, &plan.sidecar).await?;
@@ -149,6 +150,14 @@ impl Context {
             }
         }
         Ok(())
+    }
+
+    /// Has the graph forget what has expired, now that the status has.
+    async fn forget(&self, key: &ObjectKey, plan: &Plan) {
+        if !plan.expired.is_empty() {
+            debug!(fence = %key, hosts = ?plan.expired, "hosts leave that nobody has used for long");
+            self.mesh.tell(Message::Change(Change::Forget(key.clone(), plan.expired.clone()))).await;
+        }
     }
 
     async fn apply(

@@ -257,5 +257,6 @@ fn facts(fence: &ServiceFence) -> graph::Fence {
         selection,
         wants: fence.spec.host.keys().map(|host| host.as_str().into()).collect(),
         known: domains.filter_map(|(host, domain)| Some((host.as_str().into(), known(domain)?))).collect(),
+        learning: fence.spec.learning.clone(),
     }
 }

@@ -1,4 +1,9 @@
+use std::sync::Arc;
+
 use serde::Deserialize;
+
+use crate::api::Retention;
+use crate::graph::{Learning, MAX_HOSTS};
 
 /// What the operator's configuration says of all fences.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -8,11 +13,35 @@ pub struct Defaults {
     pub stable_host: Vec<String>,
     /// The namespaces of the cluster's and the mesh's own, in which nothing is fenced.
     pub system_namespaces: Vec<String>,
+    /// How long a learned host may be unused, as in `spec.learning.retention`.
+    pub retention: Retention,
+    /// How many hosts a fence may learn, as in `spec.learning.maxHosts`.
+    pub max_hosts: u32,
+    /// The namespaces of which hosts may be learned, as in `spec.learning.namespaces`; empty: all.
+    pub learn_namespaces: Vec<String>,
 }
 
 impl Default for Defaults {
     fn default() -> Self {
         let system = ["kube-system", "kube-public", "kube-node-lease", "istio-system"];
-        Self { stable_host: Vec::new(), system_namespaces: system.map(str::to_owned).to_vec() }
+        Self {
+            stable_host: Vec::new(),
+            system_namespaces: system.map(str::to_owned).to_vec(),
+            retention: Retention::default(),
+            max_hosts: MAX_HOSTS,
+            learn_namespaces: Vec::new(),
+        }
+    }
+}
+
+impl Defaults {
+    /// How fences learn that do not say it themselves.
+    #[must_use]
+    pub fn learning(&self) -> Learning {
+        Learning {
+            retention: self.retention,
+            max_hosts: self.max_hosts,
+            namespaces: Arc::new(self.learn_namespaces.iter().map(|n| n.as_str().into()).collect()),
+        }
     }
 }

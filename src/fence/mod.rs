@@ -1,10 +1,12 @@
 //! What a fence makes of what is known: its `Sidecar`, its status, and when to look again. PURE: the same
 //! input gives the same bytes.
 
+mod conditions;
 mod defaults;
 mod egress;
 #[cfg(test)]
 mod egress_tests;
+mod expiry;
 mod fitness;
 mod plan;
 mod scope;

@@ -1,12 +1,14 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::Resource;
 
+use super::expiry::{self, Expiry};
 use super::fitness::{self, Pods};
 use super::sidecar::{build, is_up_to_date};
-use super::status::{self, Verdict};
-use super::{Defaults, Egress, GlobalProxy, Scope, Timings, Transition, is_owned_by};
+use super::status::{self, Verdict, known};
+use super::{Defaults, Egress, GlobalProxy, Scope, Timings, Transition, conditions, is_owned_by};
 use crate::api::{Dependency, ServiceFence, ServiceFenceStatus, reasons};
 use crate::graph::{FenceFacts, Graph, Labels, ObjectKey};
 use crate::istio::Sidecar;
@@ -48,8 +50,11 @@ pub struct Plan {
     pub sidecar: SidecarAction,
     /// The fence's status.
     pub status: ServiceFenceStatus,
+    /// The hosts that the status no longer has, each with the time of its last call: they can be forgotten once the
+    /// status is written.
+    pub expired: Vec<(Arc<str>, Timestamp)>,
     /// What changed for somebody who watches.
-    pub transition: Option<Transition>,
+    pub transitions: Vec<Transition>,
     /// When to look again, if nothing happens before.
     pub wake: Option<Timestamp>,
 }
@@ -71,12 +76,26 @@ pub enum SidecarAction {
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
     let facts = input.graph.fence(&ObjectKey::of(input.fence));
+    let expired = facts.map(|facts| expiry::of(facts, input.graph, input.now)).unwrap_or_default();
+    let defaults = &input.settings.defaults;
     let domains = facts
-        .map(|facts| status::domains(facts, input.graph.registry(), &input.settings.defaults))
+        .map(|facts| status::domains(facts, &expired, input.graph.registry(), defaults))
         .unwrap_or_default();
-    match obstacle(input, facts) {
-        Some(verdict) => input.conclude(SidecarAction::Leave, domains, &verdict, None),
+    let plan = match obstacle(input, facts) {
+        Some(verdict) => input.conclude(facts, SidecarAction::Leave, domains, &verdict, None),
         None => input.advance(facts, domains),
+    };
+    plan.letting_go(expired)
+}
+
+impl Plan {
+    /// The same plan, for a fence of which some hosts have expired. What the status still has, because it waits for
+    /// its turn, is not forgotten yet.
+    fn letting_go(mut self, expired: Expiry) -> Self {
+        self.wake = self.wake.into_iter().chain(expired.wake).min();
+        let has = |host: &str| self.status.domains.get(host).is_some_and(|domain| known(domain).is_some());
+        self.expired = expired.hosts.into_iter().filter(|(host, _)| !has(host)).collect();
+        self
     }
 }
 
@@ -158,7 +177,7 @@ impl Input<'_> {
         // status too. If it is lost until then, the next call brings it again: it still takes the detour.
         let waits = action == SidecarAction::Leave && !target.is_within(&step.egress.route);
         let noted = self.fence.status.as_ref().filter(|_| waits).map(|status| status.domains.clone());
-        self.conclude(action, noted.unwrap_or(domains), &verdict, step.wake)
+        self.conclude(facts, action, noted.unwrap_or(domains), &verdict, step.wake)
     }
 
     /// The labels to select by; a fence that opens keeps those that its `Sidecar` has.
@@ -214,17 +233,22 @@ impl Input<'_> {
 
     fn conclude(
         &self,
+        facts: Option<&FenceFacts>,
         sidecar: SidecarAction,
         domains: BTreeMap<String, Dependency>,
         verdict: &Verdict,
         wake: Option<Timestamp>,
     ) -> Plan {
         let stays = self.owned().is_some() && sidecar != SidecarAction::Delete;
+        let degraded = conditions::degraded(self.fence, facts);
+        let told = [status::transition(self.fence, verdict), conditions::transition(self.fence, &degraded)];
+        let others = [conditions::learning(facts), degraded];
         Plan {
             hold: stays || matches!(sidecar, SidecarAction::Warm(_) | SidecarAction::Apply(_)),
             sidecar,
-            status: status::build(self.fence, domains, verdict, self.now),
-            transition: status::transition(self.fence, verdict),
+            status: status::build(self.fence, domains, verdict, others, self.now),
+            expired: Vec::new(),
+            transitions: told.into_iter().flatten().collect(),
             wake,
         }
     }

@@ -1,10 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Resource;
 
 use super::Defaults;
+use super::conditions::{Statement, find, whole_seconds};
+use super::expiry::Expiry;
 use crate::api::{
     Dependency, DependencySource, DomainStatus, READY, ServiceFence, ServiceFenceStatus, reasons,
 };
@@ -22,8 +23,9 @@ impl Verdict {
         Self { reason, message: message.into() }
     }
 
-    fn status(&self) -> &'static str {
-        if matches!(self.reason, reasons::FENCED | reasons::OPEN) { "True" } else { "False" }
+    fn ready(&self) -> Statement {
+        let holds = matches!(self.reason, reasons::FENCED | reasons::OPEN);
+        Statement { condition: READY, holds, reason: self.reason, message: self.message.clone() }
     }
 }
 
@@ -43,21 +45,13 @@ pub(super) fn build(
     fence: &ServiceFence,
     domains: BTreeMap<String, Dependency>,
     verdict: &Verdict,
+    others: impl IntoIterator<Item = Statement>,
     now: Timestamp,
 ) -> ServiceFenceStatus {
-    let old = fence.status.as_ref().and_then(ready);
-    let since = old.filter(|old| old.status == verdict.status()).map(|old| old.last_transition_time.clone());
-    let ready = Condition {
-        type_: READY.to_owned(),
-        status: verdict.status().to_owned(),
-        reason: verdict.reason.to_owned(),
-        message: verdict.message.clone(),
-        observed_generation: fence.meta().generation,
-        last_transition_time: since.unwrap_or_else(|| whole_seconds(now)),
-    };
+    let statements = [verdict.ready()].into_iter().chain(others);
     ServiceFenceStatus {
         observed_generation: fence.meta().generation,
-        conditions: vec![ready],
+        conditions: statements.map(|statement| statement.of(fence, now)).collect(),
         hosts: u32::try_from(domains.len()).unwrap_or(u32::MAX),
         domains,
     }
@@ -65,7 +59,7 @@ pub(super) fn build(
 
 /// What the verdict changes for somebody who watches the fence's Events.
 pub(super) fn transition(fence: &ServiceFence, verdict: &Verdict) -> Option<Transition> {
-    let old = fence.status.as_ref().and_then(ready).map(|condition| condition.reason.as_str());
+    let old = find(fence, READY).map(|condition| condition.reason.as_str());
     // What is under way is told when it is done, and a fence that was never enabled has nothing to tell.
     let quiet = matches!(verdict.reason, reasons::FENCING | reasons::OPENING | reasons::NO_PODS);
     let changed =
@@ -75,17 +69,17 @@ pub(super) fn transition(fence: &ServiceFence, verdict: &Verdict) -> Option<Tran
     changed.then(|| Transition { reason: verdict.reason, message: verdict.message.clone(), warning })
 }
 
-fn ready(status: &ServiceFenceStatus) -> Option<&Condition> {
-    status.conditions.iter().find(|condition| condition.type_ == READY)
-}
-
-/// The hosts of a fence: from its spec, from the operator's configuration, and from what was learned.
+/// The hosts of a fence: from its spec, from the operator's configuration, and from what was learned and has not
+/// `expired`.
 pub(super) fn domains(
     facts: &FenceFacts,
+    expired: &Expiry,
     registry: &Registry,
     defaults: &Defaults,
 ) -> BTreeMap<String, Dependency> {
-    let learned = facts.known.iter().map(|(host, known)| (host.to_string(), learned(host, known)));
+    let gone: BTreeSet<_> = expired.hosts.iter().map(|(host, _)| host).collect();
+    let kept = facts.known.iter().filter(|(host, _)| !gone.contains(host));
+    let learned = kept.map(|(host, known)| (host.to_string(), learned(host, known)));
     let mut domains: BTreeMap<String, Dependency> = learned.collect();
     for want in facts.wants.iter() {
         state(&mut domains, want, DependencySource::Spec, registry);
@@ -142,9 +136,4 @@ fn resolve<'a>(want: &'a str, registry: &'a Registry) -> Box<dyn Iterator<Item =
                 .map(move |namespace| EgressHost { namespace, host: want.into() }),
         ),
     }
-}
-
-/// Kubernetes writes times in whole seconds; what comes back must equal what was written.
-fn whole_seconds(time: Timestamp) -> Time {
-    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }

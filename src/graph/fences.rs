@@ -6,8 +6,8 @@ use imbl::{HashMap, OrdMap, OrdSet};
 use jiff::Timestamp;
 
 use super::registry::discard;
-use super::{LAST_SEEN_PRECISION, Labels, ObjectKey, PodSelection};
-use crate::api::DependencySource;
+use super::{Labels, Learning, ObjectKey, PodSelection};
+use crate::api::{self, DependencySource};
 
 /// What matters of a fence: whom it is for, what it asks for, and what was learned before.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Fence {
     pub wants: Vec<Arc<str>>,
     /// What its status knows.
     pub known: Vec<(Arc<str>, Known)>,
+    /// What its spec says of how it learns.
+    pub learning: Option<api::Learning>,
 }
 
 /// A call that was seen.
@@ -45,20 +47,17 @@ pub struct Known {
     pub sources: BTreeSet<DependencySource>,
     /// When the first call was seen.
     pub first_seen: Timestamp,
-    /// When the last call was seen, [`LAST_SEEN_PRECISION`] behind at most.
+    /// When the last call was seen, [`Learning::precision`] behind at most.
     pub last_seen: Timestamp,
 }
 
 impl Known {
-    /// Whether a call at `now` is worth noting although the host is known.
-    #[must_use]
-    pub fn is_stale(&self, now: Timestamp) -> bool {
-        now.duration_since(self.last_seen) >= LAST_SEEN_PRECISION
-    }
-
-    /// Whether noting a call changes what is known, apart from the last hour of `last_seen`.
-    fn is_added_to_by(&self, call: &Observation) -> bool {
-        self.is_stale(call.seen) || call.seen < self.first_seen || !self.sources.contains(&call.source)
+    /// Whether noting a call changes what is known, apart from the end of `last_seen`.
+    fn is_added_to_by(&self, call: &Observation, namespaces: &[Arc<str>], learning: &Learning) -> bool {
+        self.is_stale(call.seen, learning.precision())
+            || call.seen < self.first_seen
+            || !self.sources.contains(&call.source)
+            || namespaces.iter().any(|namespace| !self.namespaces.contains(namespace))
     }
 
     /// What both say together. Commutative and associative: the order in which facts come in is no matter.
@@ -81,6 +80,10 @@ pub struct FenceFacts {
     pub wants: Arc<[Arc<str>]>,
     /// What was learned, by host.
     pub known: OrdMap<Arc<str>, Known>,
+    /// How it learns.
+    pub learning: Learning,
+    /// The first host of a call that it was not allowed to learn.
+    pub refused: Option<Arc<str>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -124,8 +127,11 @@ impl Fences {
     }
 
     /// Takes a fence in; what is known of it already stays known.
-    pub(super) fn apply(&mut self, fence: Fence, labels: Option<Labels>) {
-        let mut known = self.remove(&fence.key).map(|facts| facts.known).unwrap_or_default();
+    pub(super) fn apply(&mut self, fence: Fence, labels: Option<Labels>, learning: Learning) {
+        let (mut known, refused) = match self.remove(&fence.key) {
+            Some(old) => (old.known, old.refused.filter(|_| old.learning == learning)),
+            None => (OrdMap::new(), None),
+        };
         for (host, fact) in fence.known {
             note(&mut known, host, fact);
         }
@@ -133,8 +139,8 @@ impl Fences {
             self.wanted_by.entry(want.clone()).or_default().insert(fence.key.clone());
         }
         self.by_namespace.entry(fence.key.namespace.clone()).or_default().insert(fence.key.clone());
-        let facts = FenceFacts { selection: fence.selection, labels, wants: fence.wants.into(), known };
-        self.by_key.insert(fence.key, facts);
+        let (selection, wants) = (fence.selection, fence.wants.into());
+        self.by_key.insert(fence.key, FenceFacts { selection, labels, wants, known, learning, refused });
     }
 
     pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<FenceFacts> {
@@ -146,17 +152,41 @@ impl Fences {
         Some(facts)
     }
 
-    /// Notes a call of a pod of the fence `key`, and tells whether that is news.
-    pub(super) fn learn(&mut self, key: &ObjectKey, call: &Observation, namespaces: &[Arc<str>]) -> bool {
+    /// Notes a call of a pod of the fence `key`, and tells whether that is news. `definers` are the namespaces that
+    /// define its host.
+    pub(super) fn learn(&mut self, key: &ObjectKey, call: &Observation, definers: &[Arc<str>]) -> bool {
         let Some(facts) = self.by_key.get_mut(key) else { return false };
+        let namespaces: Vec<_> =
+            definers.iter().filter(|namespace| facts.learning.allows(namespace)).cloned().collect();
         let news = match facts.known.get(&call.host) {
-            Some(known) => known.is_added_to_by(call),
-            None => !namespaces.is_empty(),
+            Some(known) => known.is_added_to_by(call, &namespaces, &facts.learning),
+            None if definers.is_empty() || facts.is_full() => false,
+            None if namespaces.is_empty() => return facts.refuse(&call.host),
+            None => true,
         };
         if news {
-            note(&mut facts.known, call.host.clone(), call.as_known(namespaces));
+            note(&mut facts.known, call.host.clone(), call.as_known(&namespaces));
         }
         news
+    }
+
+    /// Forgets hosts of a fence, but none that was seen again meanwhile.
+    pub(super) fn forget(&mut self, key: &ObjectKey, hosts: &[(Arc<str>, Timestamp)]) {
+        let Some(facts) = self.by_key.get_mut(key) else { return };
+        for (host, last_seen) in hosts {
+            if facts.known.get(host).is_some_and(|known| known.last_seen <= *last_seen) {
+                facts.known.remove(host);
+            }
+        }
+    }
+}
+
+impl FenceFacts {
+    /// Notes that a call's host may not be learned, and tells whether that is news.
+    fn refuse(&mut self, host: &Arc<str>) -> bool {
+        let first = self.refused.is_none();
+        self.refused.get_or_insert_with(|| host.clone());
+        first
     }
 }
 

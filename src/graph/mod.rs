@@ -5,32 +5,34 @@
 //! else reads a published copy. A change touches only what it names: a pod costs the fences of its namespace,
 //! a service the fences that asked for it.
 
+mod coverage;
 mod fences;
 mod key;
+mod learning;
 mod registry;
 mod selector;
 #[cfg(test)]
 mod tests;
 mod workloads;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::HashMap;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+pub use coverage::{Coverage, Covered};
 pub use fences::{Fence, FenceFacts, Known, Observation};
 pub use key::ObjectKey;
+pub use learning::{Learning, MAX_HOSTS};
 pub use registry::{EgressHost, Registry, Service, ServiceEntry};
 pub use selector::{Labels, PodSelection};
 pub use workloads::{Pod, Proxy, Workloads};
 
+use crate::api::DependencySource;
 use fences::Fences;
 use registry::RegistryChange;
-
-/// How far behind `lastSeen` may be: repeated calls within this time are no news.
-pub const LAST_SEEN_PRECISION: SignedDuration = SignedDuration::from_hours(1);
 
 /// One fact about the mesh that changed.
 #[derive(Clone, Debug)]
@@ -57,6 +59,10 @@ pub enum Change {
     FenceGone(ObjectKey),
     /// A call was seen.
     Call(Observation),
+    /// A source has looked at all direct calls of a time.
+    Covered(Covered),
+    /// A fence has let hosts go, each of which was last seen at the time with it.
+    Forget(ObjectKey, Vec<(Arc<str>, Timestamp)>),
 }
 
 /// What matters of a Namespace.
@@ -77,6 +83,8 @@ pub enum Judgement {
     Stale,
     /// Nothing.
     Known,
+    /// A host that the caller's fence may not learn.
+    Refused,
     /// No pod has the caller's address.
     UnknownCaller,
     /// The caller's pod is in no fence.
@@ -92,6 +100,9 @@ pub struct Graph {
     namespaces: HashMap<Arc<str>, Labels>,
     workloads: Workloads,
     fences: Fences,
+    /// What holds for fences that do not say how they learn.
+    learning: Learning,
+    coverage: BTreeMap<DependencySource, Coverage>,
 }
 
 impl Graph {
@@ -99,6 +110,18 @@ impl Graph {
     #[must_use]
     pub fn new(domain: &str) -> Self {
         Self { registry: Registry::new(domain), ..Self::default() }
+    }
+
+    /// The same graph, with `learning` for fences that do not say how they learn.
+    #[must_use]
+    pub fn with_learning(self, learning: Learning) -> Self {
+        Self { learning, ..self }
+    }
+
+    /// The time that each source of direct calls has watched.
+    #[must_use]
+    pub fn coverage(&self) -> &BTreeMap<DependencySource, Coverage> {
+        &self.coverage
     }
 
     /// The hosts that istiod knows.
@@ -140,13 +163,8 @@ impl Graph {
     #[must_use]
     pub fn judge(&self, caller: IpAddr, host: &str, now: Timestamp) -> Judgement {
         let Some(fences) = self.workloads.fences_of(caller) else { return Judgement::UnknownCaller };
-        let verdicts =
-            fences.iter().filter_map(|key| self.fences.get(key)).map(|facts| match facts.known.get(host) {
-                Some(known) if known.is_stale(now) => Judgement::Stale,
-                Some(_) => Judgement::Known,
-                None if self.registry.contains(host) => Judgement::New,
-                None => Judgement::UnknownHost,
-            });
+        let facts = fences.iter().filter_map(|key| self.fences.get(key));
+        let verdicts = facts.map(|facts| facts.judge(host, &self.registry, now));
         verdicts.min().unwrap_or(Judgement::Unfenced)
     }
 
@@ -183,6 +201,11 @@ impl Graph {
                 BTreeSet::new()
             }
             Change::Call(call) => self.learn(&call),
+            Change::Covered(covered) => self.cover(covered),
+            Change::Forget(key, hosts) => {
+                self.fences.forget(&key, &hosts);
+                BTreeSet::new()
+            }
         }
     }
 
@@ -196,11 +219,21 @@ impl Graph {
         self.fences.in_namespace(name).filter(|_| news).cloned().collect()
     }
 
+    /// Notes how far a source has looked. Where it begins anew, every fence waits for another time than before.
+    fn cover(&mut self, covered: Covered) -> BTreeSet<ObjectKey> {
+        let anew = match self.coverage.get_mut(&covered.source) {
+            Some(coverage) => coverage.extend(covered.time),
+            None => self.coverage.insert(covered.source, covered.time).is_none(),
+        };
+        if anew { self.fence_keys().cloned().collect() } else { BTreeSet::new() }
+    }
+
     fn apply_fence(&mut self, fence: Fence) -> BTreeSet<ObjectKey> {
         let key = fence.key.clone();
         let labels = self.labels_of(&key, &fence.selection);
         let before = self.fences.get(&key).and_then(|facts| facts.labels.clone());
-        self.fences.apply(fence, labels.clone());
+        let learning = Learning::of(fence.learning.as_ref(), &self.learning);
+        self.fences.apply(fence, labels.clone(), learning);
         if labels != before {
             self.reassign(&key.namespace);
         }

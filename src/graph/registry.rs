@@ -95,6 +95,11 @@ impl Registry {
         definers.map(Definer::namespace).cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
+    /// The same, once for each object that defines it, and without a copy.
+    pub(super) fn definers_of(&self, host: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.definers.get(host).into_iter().flatten().map(Definer::namespace)
+    }
+
     /// Whether some object defines `host`.
     #[must_use]
     pub fn contains(&self, host: &str) -> bool {

@@ -18,7 +18,7 @@ use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::
     LogEntries, TcpAccessLogEntries,
 };
 use jiff::{SignedDuration, Timestamp};
-use palisade::graph::LAST_SEEN_PRECISION;
+use palisade::graph::Learning;
 use palisade::sources::access_log::{Ingest, Message, Outcome, Unreadable, limits};
 use prost::Message as _;
 
@@ -51,9 +51,13 @@ fn a_call_that_was_not_seen_for_a_while_is_handed_on_again() {
     let mut owner = Owner::new(graph(1, 1), 8);
     read(&owner, &message(vec![call(0, 0)]), noon());
     owner.learn();
-    read(&owner, &message(vec![call(0, 0)]), noon() + LAST_SEEN_PRECISION - SignedDuration::from_secs(1));
+    read(
+        &owner,
+        &message(vec![call(0, 0)]),
+        noon() + Learning::default().precision() - SignedDuration::from_secs(1),
+    );
     assert_eq!(owner.learn(), []);
-    read(&owner, &message(vec![call(0, 0)]), noon() + LAST_SEEN_PRECISION);
+    read(&owner, &message(vec![call(0, 0)]), noon() + Learning::default().precision());
     assert_eq!(owner.learn().len(), 1);
     assert_eq!(owner.metrics.entries(Outcome::Stale), 1);
 }

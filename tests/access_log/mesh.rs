@@ -38,6 +38,7 @@ pub fn graph(callers: u16, services: u16) -> Graph {
             selection,
             wants: Vec::new(),
             known: Vec::new(),
+            learning: None,
         }));
         graph.apply(Change::Pod(Pod { key, ips: vec![caller(number)], labels, ..Pod::default() }));
     }

@@ -188,6 +188,7 @@ impl Bench {
             known: domains
                 .filter_map(|(host, domain)| Some((host.as_str().into(), known(domain)?)))
                 .collect(),
+            learning: fence.spec.learning.clone(),
         }))
         .await;
     }
@@ -597,7 +598,7 @@ async fn a_mesh_of_many_fences_is_taken_in_before_anybody_works_on_them() {
     let listing = async {
         for key in &all {
             let (key, selection) = (key.clone(), PodSelection::Service);
-            let fence = Fence { key, selection, wants: Vec::new(), known: Vec::new() };
+            let fence = Fence { key, selection, wants: Vec::new(), known: Vec::new(), learning: None };
             mesh.tell(Message::Change(Change::Fence(fence))).await;
         }
         mesh.settled().await;

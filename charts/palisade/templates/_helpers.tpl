@@ -66,7 +66,7 @@ sds_config:
 
 {{/* The operator's configuration file. */}}
 {{- define "palisade.config" -}}
-{{- $fence := pick .Values.fence "stableHost" -}}
+{{- $fence := pick .Values.fence "stableHost" "retention" "maxHosts" "learnNamespaces" -}}
 {{- $fence = set $fence "systemNamespaces" (append .Values.fence.systemNamespaces .Release.Namespace | uniq) -}}
 {{ dict "fence" $fence | toPrettyJson }}
 {{- end }}

@@ -19,7 +19,7 @@ fn a_condition_dates_from_the_last_change_of_its_status() {
     world.now += SignedDuration::from_secs(3);
     world.fence.metadata.generation = Some(2);
     let plan = world.step();
-    assert_eq!((plan.status.observed_generation, plan.transition), (Some(2), None));
+    assert_eq!((plan.status.observed_generation, told(&plan)), (Some(2), vec![]));
     assert_eq!(since(&world), fenced, "the same status of a newer generation");
 }
 
@@ -30,7 +30,7 @@ fn an_event_tells_what_happened_and_not_what_is_under_way() {
     let mut note = |world: &mut World| {
         for _ in 0..10 {
             let plan = world.step();
-            told.extend(plan.transition.map(|Transition { reason, warning, .. }| (reason, warning)));
+            told.extend(super::told(&plan));
             match plan.wake {
                 Some(wake) => world.now = wake,
                 None if world.is_quiet(&world.plan()) => return,

@@ -26,7 +26,7 @@ fn a_changed_selector_is_no_reason_to_widen_and_known_hosts_stay_routed() {
     world.edit(|spec| spec.workload_selector.as_mut().unwrap().labels = labels("app=client,version=v2"));
     let plan = world.step();
     assert_eq!((action(&plan), plan.hold), (format!("keep: */* | {known}"), true));
-    assert_eq!((ready(&plan.status), &plan.transition), (("True", reasons::FENCED), &None));
+    assert_eq!((ready(&plan.status), told(&plan)), (("True", reasons::FENCED), vec![]));
     let annotations = applied(&plan).metadata.annotations.clone();
     assert_eq!(annotations, Some(labels(&format!("{ROUTES_REMOVED}={}", world.now))), "not {WIDENED}");
     let drained = world.now + SignedDuration::from_secs(50);
@@ -62,7 +62,7 @@ fn what_others_change_in_our_sidecar_is_put_right() {
         world.edit_sidecar(drift);
         let plan = world.step();
         assert_eq!((Some(applied(&plan)), plan.hold), (before.as_ref(), true), "{what}");
-        assert_eq!((plan.wake, plan.transition), (None, None), "{what}");
+        assert_eq!((plan.wake, told(&plan)), (None, vec![]), "{what}");
         assert!(world.is_quiet(&world.plan()), "{what}");
     }
 }

@@ -48,6 +48,18 @@ fn a_new_fence_routes_to_everything_until_the_catch_all_has_turned() {
       reason: Fencing
       status: "False"
       type: Ready
+    - lastTransitionTime: "2026-01-01T12:00:00Z"
+      message: no call of the workload was seen yet
+      observedGeneration: 1
+      reason: NoCallsSeen
+      status: "False"
+      type: Learning
+    - lastTransitionTime: "2026-01-01T12:00:00Z"
+      message: nothing is left out
+      observedGeneration: 1
+      reason: AsExpected
+      status: "False"
+      type: Degraded
     hosts: 0
     "#);
     world.now = turned - SignedDuration::from_millis(1);
@@ -106,6 +118,18 @@ fn an_empty_fence_routes_to_the_global_proxy_and_keeps_every_cluster_at_first() 
       reason: Fencing
       status: "False"
       type: Ready
+    - lastTransitionTime: "2026-01-01T12:00:00Z"
+      message: no call of the workload was seen yet
+      observedGeneration: 1
+      reason: NoCallsSeen
+      status: "False"
+      type: Learning
+    - lastTransitionTime: "2026-01-01T12:00:00Z"
+      message: nothing is left out
+      observedGeneration: 1
+      reason: AsExpected
+      status: "False"
+      type: Degraded
     hosts: 0
     "#);
 }
@@ -125,20 +149,19 @@ fn an_empty_fence_lists_only_the_global_proxy_when_old_routes_have_drained() {
 #[test]
 fn a_wide_sidecar_is_fencing_and_a_trimmed_one_fenced() {
     let mut world = World::new();
-    let told = |plan: &Plan| plan.transition.as_ref().map(|t| (t.reason, t.warning));
     let wide = world.step();
-    assert_eq!((action(&wide), told(&wide)), ("route: */*".to_owned(), None));
+    assert_eq!((action(&wide), told(&wide)), ("route: */*".to_owned(), vec![]));
     let waiting = world.step();
-    assert_eq!((action(&waiting), told(&waiting)), ("leave".to_owned(), None));
+    assert_eq!((action(&waiting), told(&waiting)), ("leave".to_owned(), vec![]));
     assert_eq!(ready(&waiting.status), ("False", reasons::FENCING), "the Sidecar that is there is wide");
     world.now = waiting.wake.unwrap();
     let trimming = world.step();
     assert_eq!(action(&trimming), format!("keep: */* | route: {PROXY}"));
-    assert_eq!((ready(&trimming.status), told(&trimming)), (("False", reasons::FENCING), None));
+    assert_eq!((ready(&trimming.status), told(&trimming)), (("False", reasons::FENCING), vec![]));
     let trimmed = world.step();
     assert_eq!(action(&trimmed), "leave");
     assert_eq!(ready(&trimmed.status), ("True", reasons::FENCED));
-    assert_eq!(told(&trimmed), Some((reasons::FENCED, false)));
+    assert_eq!(told(&trimmed), [(reasons::FENCED, false)]);
 }
 
 #[test]

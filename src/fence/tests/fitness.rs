@@ -33,7 +33,7 @@ fn a_fence_whose_pods_have_no_sidecar_says_what_they_have_and_writes_nothing() {
         let plan = world.step();
         assert_eq!((action(&plan), plan.hold), ("leave".to_owned(), false), "{what}");
         assert_eq!(ready(&plan.status), ("False", reason), "{what}");
-        assert!(plan.transition.is_some_and(|transition| transition.warning), "{what}");
+        assert!(plan.transitions.iter().any(|transition| transition.warning), "{what}");
         assert!(world.is_quiet(&world.plan()), "{what} is told once");
     }
 }
@@ -65,7 +65,7 @@ fn a_sidecar_is_not_written_before_the_first_pod_and_stays_after_the_last() {
     world.tell([Change::PodGone(key("shop/client-1"))]);
     let plan = world.step();
     assert_eq!((action(&plan), ready(&plan.status)), ("leave".to_owned(), ("False", reasons::NO_PODS)));
-    assert_eq!(plan.transition, None, "it is nothing to do about");
+    assert_eq!(plan.transitions, [], "it is nothing to do about");
     with_pod(&mut world, "client-1", Proxy::Sidecar, "");
     world.run();
     assert_eq!(world.reason(), reasons::FENCED);

@@ -10,7 +10,7 @@ fn a_learned_host_is_kept_and_then_routed_to() {
     let plan = world.step();
     assert_eq!(action(&plan), format!("keep: shop/{REVIEWS} | route: {PROXY}"));
     assert_eq!(plan.wake, Some(world.now + SignedDuration::from_millis(300)));
-    assert_eq!(plan.transition, None);
+    assert_eq!(plan.transitions, []);
     world.now = plan.wake.unwrap();
     let plan = world.step();
     assert_eq!((action(&plan), plan.wake), (format!("route: {PROXY} shop/{REVIEWS}"), None));

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "Clippy's own exception misses what test functions call")]
 
+mod bounds;
 mod conditions;
 mod drift;
+mod expiry;
 mod first_fencing;
 mod fitness;
 mod hosts;
@@ -19,18 +21,19 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use proptest::prelude::*;
 
+use super::expiry::Expiry;
 use super::status::domains;
 use super::{
     CLUSTERS_ADDED, Defaults, GlobalProxy, Input, KEEP_BIND, Plan, ROUTES_REMOVED, Settings, SidecarAction,
-    Timings, Transition, WIDENED, is_owned_by, known, plan,
+    Timings, WIDENED, is_owned_by, known, plan,
 };
 use crate::api::{
     DependencySource, READY, RecyclingStrategy, ServiceFence, ServiceFenceSpec, ServiceFenceStatus,
     WorkloadSelector, reasons,
 };
 use crate::graph::{
-    Change, EgressHost, Fence, FenceFacts, Graph, Known, Labels, ObjectKey, Observation, Pod, PodSelection,
-    Service, ServiceEntry,
+    Change, EgressHost, Fence, FenceFacts, Graph, Known, Labels, Learning, ObjectKey, Observation, Pod,
+    PodSelection, Service, ServiceEntry,
 };
 use crate::istio::{EgressListener, Mode, Sidecar};
 
@@ -162,6 +165,7 @@ impl World {
             selection,
             wants: self.fence.spec.host.keys().map(|host| host.as_str().into()).collect(),
             known: status.filter_map(|(host, domain)| Some((host.as_str().into(), known(domain)?))).collect(),
+            learning: self.fence.spec.learning.clone(),
         };
         self.tell([Change::Fence(fence)]);
     }
@@ -216,7 +220,7 @@ impl World {
     fn is_quiet(&self, plan: &Plan) -> bool {
         plan.sidecar == SidecarAction::Leave
             && self.fence.status.as_ref() == Some(&plan.status)
-            && plan.transition.is_none()
+            && plan.transitions.is_empty()
     }
 
     /// Steps until nothing is left to do now, and tells when the next step is due.
@@ -287,6 +291,11 @@ fn applied(plan: &Plan) -> &Sidecar {
 
 fn ready(status: &ServiceFenceStatus) -> (&str, &str) {
     (status.conditions[0].status.as_str(), status.conditions[0].reason.as_str())
+}
+
+/// What a plan tells as Events: the reason, and whether somebody has to do something about it.
+fn told(plan: &Plan) -> Vec<(&'static str, bool)> {
+    plan.transitions.iter().map(|transition| (transition.reason, transition.warning)).collect()
 }
 
 fn wants(hosts: &[&str]) -> BTreeMap<String, RecyclingStrategy> {

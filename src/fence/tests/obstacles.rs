@@ -18,7 +18,7 @@ fn what_keeps_a_fence_from_being_enforced_is_told_and_nothing_is_written() {
         let plan = world.step();
         assert_eq!((action(&plan), plan.hold, plan.wake), ("leave".to_owned(), false, None), "{reason}");
         assert_eq!(ready(&plan.status), ("False", reason));
-        assert_eq!(plan.transition.as_ref().map(|t| (t.reason, t.warning)), Some((reason, true)));
+        assert_eq!(told(&plan), [(reason, true)]);
         assert!(world.is_quiet(&world.plan()), "{reason} is told once");
     }
 }
@@ -35,7 +35,7 @@ fn a_fence_in_force_stays_as_it_is_while_its_service_is_missing() {
     assert_eq!((action(&plan), plan.hold), ("leave".to_owned(), true));
     assert_eq!(world.reason(), reasons::SERVICE_NOT_FOUND);
     world.tell([service("shop/client")]);
-    assert_eq!(world.step().transition.map(|t| t.reason), Some(reasons::FENCED));
+    assert_eq!(told(&world.step()), [(reasons::FENCED, false)]);
     assert_eq!((world.hosts(), world.reason()), (before, reasons::FENCED));
 }
 
@@ -56,7 +56,7 @@ fn the_sidecar_of_somebody_else_is_left_alone() {
         let plan = world.step();
         assert_eq!((action(&plan), plan.hold, plan.wake), ("leave".to_owned(), false, None), "{what}");
         assert_eq!(ready(&plan.status), ("False", reasons::SIDECAR_CONFLICT), "{what}");
-        assert_eq!(plan.transition.map(|t| t.warning), Some(true), "{what}");
+        assert!(plan.transitions[0].warning, "{what}");
         for (opening, open) in OPENINGS {
             let mut world = world.clone();
             open(&mut world);

@@ -11,13 +11,13 @@ fn a_fence_opens_before_its_sidecar_goes() {
         assert_eq!(action(&plan), format!("keep: */* | route: {PROXY}"), "{what}");
         assert_eq!(plan.wake, Some(world.now + SignedDuration::from_secs(10)), "{what}");
         assert_eq!((plan.hold, ready(&plan.status)), (true, ("False", reasons::OPENING)), "{what}");
-        assert_eq!(plan.transition, None, "{what}");
+        assert_eq!(plan.transitions, [], "{what}");
         world.now = plan.wake.unwrap();
         let plan = world.step();
         assert_eq!(action(&plan), "route: */*", "{what}");
         assert_eq!(plan.wake, Some(world.now + SignedDuration::from_secs(10)), "{what}");
         assert_eq!((plan.hold, ready(&plan.status)), (true, ("False", reasons::OPENING)), "{what}");
-        assert_eq!(plan.transition, None, "{what}");
+        assert_eq!(plan.transitions, [], "{what}");
         world.now = plan.wake.unwrap() - SignedDuration::from_millis(1);
         let early = world.step();
         assert_eq!((action(&early), early.hold, early.wake), ("leave".to_owned(), true, plan.wake), "{what}");
@@ -28,7 +28,7 @@ fn a_fence_opens_before_its_sidecar_goes() {
         let plan = world.step();
         assert_eq!((action(&plan), plan.hold), ("leave".to_owned(), false), "{what}");
         assert_eq!(ready(&plan.status), ("True", reasons::OPEN), "{what}");
-        assert_eq!(plan.transition.map(|t| (t.reason, t.warning)), Some((reasons::OPEN, false)), "{what}");
+        assert_eq!(told(&plan), [(reasons::OPEN, false)], "{what}");
     }
 }
 
@@ -39,7 +39,7 @@ fn a_fence_that_was_never_in_force_has_nothing_to_open() {
         open(&mut world);
         let plan = world.step();
         assert_eq!((action(&plan), plan.hold, plan.wake), ("leave".to_owned(), false, None), "{what}");
-        assert_eq!((ready(&plan.status), plan.transition), (("True", reasons::OPEN), None), "{what}");
+        assert_eq!((ready(&plan.status), told(&plan)), (("True", reasons::OPEN), vec![]), "{what}");
     }
 }
 

@@ -18,6 +18,8 @@ fn facts(known: BTreeMap<&str, Known>, wants: Vec<&str>) -> FenceFacts {
         labels: None,
         wants: wants.into_iter().map(Arc::from).collect(),
         known: known.into_iter().map(|(host, known)| (Arc::from(host), known)).collect(),
+        learning: Learning::default(),
+        refused: None,
     }
 }
 
@@ -112,7 +114,7 @@ proptest! {
     #[test]
     fn a_status_remembers_what_is_known(facts in some_facts()) {
         let facts = FenceFacts { wants: Arc::default(), ..facts };
-        let written = domains(&facts, Graph::new("cluster.local").registry(), &Defaults::default());
+        let written = domains(&facts, &Expiry::default(), Graph::new("cluster.local").registry(), &Defaults::default());
         let read: BTreeMap<String, _> = serde_json::from_str(&serde_json::to_string(&written).unwrap()).unwrap();
         let remembered: BTreeMap<_, _> =
             read.iter().filter_map(|(host, domain)| Some((Arc::from(host.as_str()), known(domain)?))).collect();
@@ -125,14 +127,14 @@ proptest! {
         for change in some_objects() {
             graph.apply(change);
         }
-        let written = domains(&facts, graph.registry(), &Defaults::default());
+        let written = domains(&facts, &Expiry::default(), graph.registry(), &Defaults::default());
         let own: Vec<_> = facts.known.iter().map(|(host, known)| (host.clone(), known.clone())).collect();
         let read = written.iter().filter_map(|(host, domain)| Some((Arc::from(host.as_str()), known(domain)?)));
         for known in [own, read.collect()] {
             let (key, selection, wants) = (key("shop/f"), PodSelection::Service, facts.wants.to_vec());
-            graph.apply(Change::Fence(Fence { key, selection, wants, known }));
+            graph.apply(Change::Fence(Fence { key, selection, wants, known, learning: None }));
         }
-        let again = graph.fence(&key("shop/f")).map(|facts| domains(facts, graph.registry(), &Defaults::default()));
+        let again = graph.fence(&key("shop/f")).map(|facts| domains(facts, &Expiry::default(), graph.registry(), &Defaults::default()));
         prop_assert_eq!(again, Some(written));
     }
 

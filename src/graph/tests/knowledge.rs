@@ -44,6 +44,7 @@ fn judgements_have_a_precedence() {
         Judgement::New,
         Judgement::Stale,
         Judgement::Known,
+        Judgement::Refused,
         Judgement::UnknownCaller,
         Judgement::Unfenced,
         Judgement::UnknownHost,
@@ -108,6 +109,7 @@ fn remembering(host: &str, known: Known) -> Change {
         selection: PodSelection::Labels(labels("app=client")),
         wants: Vec::new(),
         known: vec![(host.into(), known)],
+        learning: None,
     })
 }
 

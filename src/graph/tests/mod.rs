@@ -2,6 +2,7 @@
 
 mod callers;
 mod knowledge;
+mod learning;
 mod properties;
 mod touching;
 
@@ -13,11 +14,13 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::{
-    Change, Fence, Graph, Judgement, Known, LAST_SEEN_PRECISION, Labels, Namespace, ObjectKey, Observation,
-    Pod, PodSelection, Proxy, Service, ServiceEntry,
+    Change, Fence, Graph, Judgement, Known, Labels, Learning, Namespace, ObjectKey, Observation, Pod,
+    PodSelection, Proxy, Service, ServiceEntry,
 };
-use crate::api::DependencySource;
+use crate::api::{DependencySource, Retention};
 
+/// An eighth of the retention of [`graph`].
+const LAST_SEEN_PRECISION: SignedDuration = SignedDuration::from_hours(1);
 const REVIEWS: &str = "reviews.shop.svc.cluster.local";
 const RATINGS: &str = "ratings.shop.svc.cluster.local";
 const EXAMPLE: &str = "www.example.com";
@@ -69,7 +72,7 @@ fn pod(name: &str, ips: &[u8], with: &str) -> Change {
 
 fn fence(name: &str, selection: PodSelection, wants: &[&str]) -> Change {
     let wants = wants.iter().map(|want| (*want).into()).collect();
-    Change::Fence(Fence { key: key(name), selection, wants, known: Vec::new() })
+    Change::Fence(Fence { key: key(name), selection, wants, known: Vec::new(), learning: None })
 }
 
 fn selecting(name: &str, selector: &str) -> Change {
@@ -103,7 +106,8 @@ fn knowledge(namespaces: &[&str], first: i64, last: i64) -> Known {
 }
 
 fn graph(changes: impl IntoIterator<Item = Change>) -> Graph {
-    let mut graph = Graph::new("cluster.local");
+    let retention = Retention::new(LAST_SEEN_PRECISION * 8);
+    let mut graph = Graph::new("cluster.local").with_learning(Learning { retention, ..Learning::default() });
     take(&mut graph, changes);
     graph
 }

@@ -119,7 +119,7 @@ impl Objects {
             Change::FenceGone(key) => drop(self.fences.remove(&key)),
             Change::Namespace(o) => drop(self.namespaces.insert(o.name.clone(), o)),
             Change::NamespaceGone(key) => drop(self.namespaces.remove(&key.name)),
-            Change::Call(_) => {}
+            Change::Call(_) | Change::Covered(_) | Change::Forget(..) => {}
         }
     }
 
@@ -171,7 +171,7 @@ fn some_change() -> impl Strategy<Value = Change> {
         4 => some_pod().prop_map(Change::Pod),
         1 => some_pod().prop_map(|pod| Change::PodGone(pod.key)),
         4 => (some_key(), selection, some_wants())
-            .prop_map(|(key, selection, wants)| Change::Fence(Fence { key, selection, wants, known: Vec::new() })),
+            .prop_map(|(key, selection, wants)| Change::Fence(Fence { key, selection, wants, known: Vec::new(), learning: None })),
         1 => some_key().prop_map(Change::FenceGone),
         2 => some_labels().prop_map(|labels| Change::Namespace(Namespace { name: "shop".into(), labels })),
         1 => Just(Change::NamespaceGone(ObjectKey::new("", "shop"))),

@@ -15,6 +15,8 @@ pub enum Outcome {
     Stale,
     /// It says nothing new.
     Known,
+    /// It tells of a host that the caller's fence may not learn.
+    Refused,
     /// No pod has the caller's address.
     UnknownCaller,
     /// The caller is in no fence.
@@ -40,10 +42,11 @@ pub enum Outcome {
 impl Outcome {
     const COUNT: usize = Self::ALL.len();
 
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::New,
         Self::Stale,
         Self::Known,
+        Self::Refused,
         Self::UnknownCaller,
         Self::Unfenced,
         Self::UnknownHost,
@@ -63,6 +66,7 @@ impl Outcome {
             Self::New => "new",
             Self::Stale => "stale",
             Self::Known => "known",
+            Self::Refused => "refused",
             Self::UnknownCaller => "unknown_caller",
             Self::Unfenced => "unfenced",
             Self::UnknownHost => "unknown_host",
@@ -83,6 +87,7 @@ impl From<Judgement> for Outcome {
             Judgement::New => Self::New,
             Judgement::Stale => Self::Stale,
             Judgement::Known => Self::Known,
+            Judgement::Refused => Self::Refused,
             Judgement::UnknownCaller => Self::UnknownCaller,
             Judgement::Unfenced => Self::Unfenced,
             Judgement::UnknownHost => Self::UnknownHost,

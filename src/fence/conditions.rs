@@ -1,0 +1,112 @@
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::Resource;
+
+use super::Transition;
+use crate::api::{DEGRADED, DependencySource, LEARNING, ServiceFence, reasons};
+use crate::graph::FenceFacts;
+
+/// What a condition says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Statement {
+    pub(super) condition: &'static str,
+    pub(super) holds: bool,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+impl Statement {
+    /// The condition of a fence. It dates from the last change of its status.
+    pub(super) fn of(self, fence: &ServiceFence, now: Timestamp) -> Condition {
+        let status = if self.holds { "True" } else { "False" };
+        let old = find(fence, self.condition).filter(|old| old.status == status);
+        Condition {
+            type_: self.condition.to_owned(),
+            status: status.to_owned(),
+            reason: self.reason.to_owned(),
+            message: self.message,
+            observed_generation: fence.meta().generation,
+            last_transition_time: old
+                .map_or_else(|| whole_seconds(now), |old| old.last_transition_time.clone()),
+        }
+    }
+}
+
+/// A condition of a fence as it stands.
+pub(super) fn find<'a>(fence: &'a ServiceFence, condition: &str) -> Option<&'a Condition> {
+    fence.status.as_ref()?.conditions.iter().find(|old| old.type_ == condition)
+}
+
+/// Kubernetes writes times in whole seconds; what comes back must equal what was written.
+pub(super) fn whole_seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}
+
+/// Whether calls of the workload were seen, and by whom. It says nothing that a restart would forget.
+pub(super) fn learning(facts: Option<&FenceFacts>) -> Statement {
+    let seen = |source: DependencySource| {
+        facts.is_some_and(|facts| facts.known.values().any(|known| known.sources.contains(&source)))
+    };
+    let told: Vec<_> = DependencySource::LEARNED.into_iter().filter(|source| seen(*source)).collect();
+    let direct = told.iter().any(|source| source.sees_direct_calls());
+    let retention = facts.map(|facts| facts.learning.retention).filter(|_| direct);
+    let names: Vec<_> = told.iter().map(|source| format!("{source:?}")).collect();
+    let (reason, message) = match retention {
+        _ if told.is_empty() => (reasons::NO_CALLS_SEEN, "no call of the workload was seen yet".to_owned()),
+        Some(retention) if retention.duration().is_some() => {
+            let message =
+                format!("calls are seen by {}; a host unused for {retention} leaves", names.join(", "));
+            (reasons::CALLS_SEEN, message)
+        }
+        _ => (reasons::CALLS_SEEN, format!("calls are seen by {}; no host leaves", names.join(", "))),
+    };
+    Statement { condition: LEARNING, holds: !told.is_empty(), reason, message }
+}
+
+/// Whether something is left out that the workload uses.
+pub(super) fn degraded(fence: &ServiceFence, facts: Option<&FenceFacts>) -> Statement {
+    let (holds, reason, message) = match facts {
+        Some(facts) if facts.is_full() => {
+            let message = format!(
+                "{} hosts may be learned, and no more; calls to further ones go through the global proxy",
+                facts.learning.max_hosts
+            );
+            (true, reasons::HOST_LIMIT, message)
+        }
+        Some(facts) => match refusal(fence, facts) {
+            Some(message) => (true, reasons::NAMESPACE_NOT_ALLOWED, message),
+            None => as_expected(),
+        },
+        None => as_expected(),
+    };
+    Statement { condition: DEGRADED, holds, reason, message }
+}
+
+fn as_expected() -> (bool, &'static str, String) {
+    (false, reasons::AS_EXPECTED, "nothing is left out".to_owned())
+}
+
+/// What was refused for its namespace. Once told it stays as it is told, also after a restart, until the spec
+/// changes or every namespace is allowed.
+fn refusal(fence: &ServiceFence, facts: &FenceFacts) -> Option<String> {
+    if facts.learning.namespaces.is_empty() {
+        return None;
+    }
+    let told = find(fence, DEGRADED).filter(|old| {
+        old.reason == reasons::NAMESPACE_NOT_ALLOWED && old.observed_generation == fence.meta().generation
+    });
+    let seen = facts.refused.as_ref().map(|host| {
+        format!("hosts of some namespaces that are called may not be learned, {host} first; they stay on the global proxy")
+    });
+    told.map(|old| old.message.clone()).or(seen)
+}
+
+/// What a condition that starts or ceases to hold means for somebody who watches the fence's Events.
+pub(super) fn transition(fence: &ServiceFence, statement: &Statement) -> Option<Transition> {
+    let held = find(fence, statement.condition).is_some_and(|old| old.status == "True");
+    (held != statement.holds).then(|| Transition {
+        reason: statement.reason,
+        message: statement.message.clone(),
+        warning: statement.holds,
+    })
+}

@@ -1,0 +1,91 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{FenceFacts, Judgement, Known, Registry};
+use crate::api::{self, Retention};
+
+/// How many hosts a fence may learn unless something else is said.
+///
+/// An object of Kubernetes has room for 1.5 MiB (etcd's limit for a request). With names as long as DNS allows
+/// (253 characters, in a namespace of 63), a host takes 0.75 KiB of the status, 0.4 KiB of the fields that the
+/// API server notes as ours, and 0.32 KiB of the `Sidecar`: 1,000 of them fill three quarters of a fence, and a
+/// quarter of a `Sidecar`. With names of 60 characters 2,500 fill as much.
+pub const MAX_HOSTS: u32 = 1000;
+
+/// How much a fence learns, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learning {
+    /// How long a host may be unused before it leaves.
+    pub retention: Retention,
+    /// How many hosts may be learned.
+    pub max_hosts: u32,
+    /// The namespaces of which hosts may be learned; empty: all.
+    pub namespaces: Arc<BTreeSet<Arc<str>>>,
+}
+
+impl Default for Learning {
+    fn default() -> Self {
+        Self { retention: Retention::default(), max_hosts: MAX_HOSTS, namespaces: Arc::default() }
+    }
+}
+
+impl Learning {
+    /// How far behind `lastSeen` may be: repeated calls within this time are no news. An eighth of the retention,
+    /// so that a mesh in which nothing changes costs next to no writes.
+    #[must_use]
+    pub fn precision(&self) -> SignedDuration {
+        let retention = self.retention.duration().or(Retention::default().duration()).unwrap_or_default();
+        (retention / 8).max(SignedDuration::from_secs(1))
+    }
+
+    /// Whether hosts of `namespace` may be learned.
+    #[must_use]
+    pub fn allows(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.contains(namespace)
+    }
+
+    /// What a fence's spec says, and for what it leaves out, what holds for all.
+    pub(super) fn of(spec: Option<&api::Learning>, all: &Self) -> Self {
+        let Some(spec) = spec else { return all.clone() };
+        let own = |namespaces: &Vec<String>| Arc::new(namespaces.iter().map(|n| n.as_str().into()).collect());
+        Self {
+            retention: spec.retention.unwrap_or(all.retention),
+            max_hosts: spec.max_hosts.unwrap_or(all.max_hosts),
+            namespaces: spec.namespaces.as_ref().map_or_else(|| all.namespaces.clone(), own),
+        }
+    }
+}
+
+impl FenceFacts {
+    /// Whether as many hosts are known as may be learned.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.known.len() >= self.learning.max_hosts as usize
+    }
+
+    /// What a call to `host` would add to what is known.
+    pub(super) fn judge(&self, host: &str, registry: &Registry, now: Timestamp) -> Judgement {
+        let mut allowed = registry.definers_of(host).filter(|namespace| self.learning.allows(namespace));
+        match self.known.get(host) {
+            Some(known) if known.is_stale(now, self.learning.precision()) => Judgement::Stale,
+            // It has moved to another namespace since.
+            Some(known) if allowed.any(|namespace| !known.namespaces.contains(namespace)) => Judgement::New,
+            Some(_) => Judgement::Known,
+            None if !registry.contains(host) => Judgement::UnknownHost,
+            None if self.is_full() => Judgement::Refused,
+            // The first one that is refused is noted.
+            None if allowed.next().is_none() && self.refused.is_some() => Judgement::Refused,
+            None => Judgement::New,
+        }
+    }
+}
+
+impl Known {
+    /// Whether a call at `now` is worth noting although the host is known.
+    #[must_use]
+    pub fn is_stale(&self, now: Timestamp, precision: SignedDuration) -> bool {
+        now.duration_since(self.last_seen) >= precision
+    }
+}
