@@ -15,6 +15,7 @@ mod operator;
 mod pods;
 mod service_fence;
 mod switch;
+mod virtual_services;
 mod watches;
 mod write;
 

@@ -1,10 +1,11 @@
 use std::collections::HashSet;
 use std::fmt::Debug;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceSpec};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Store, store};
@@ -19,11 +20,11 @@ use tracing::warn;
 
 use super::cache::Cache;
 use super::mesh::{Mesh, Message};
-use super::pods;
+use super::{pods, virtual_services};
 use crate::api::ServiceFence;
 use crate::fence::known;
 use crate::graph::{self, Change, Graph, Labels, ObjectKey, PodSelection};
-use crate::istio::{ServiceEntry, Sidecar};
+use crate::istio::{ServiceEntry, Sidecar, VirtualService};
 
 /// The objects that decisions read in full.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ struct Kind<K> {
 }
 
 /// How many kinds are watched here.
-pub(super) const KINDS: usize = 6;
+pub(super) const KINDS: usize = 7;
 
 /// Watches everything that decisions rest on, until `stop` is cancelled; `listed` hears once for each kind that
 /// has been listed.
@@ -70,6 +71,7 @@ pub(super) fn start(
     let watches: [BoxFuture<'static, ()>; KINDS] = [
         follow(events(client), mesh.clone(), SERVICES, listed.clone()).boxed(),
         follow(guarded_events(client), mesh.clone(), SERVICE_ENTRIES, listed.clone()).boxed(),
+        follow(guarded_events(client), mesh.clone(), VIRTUAL_SERVICES, listed.clone()).boxed(),
         follow(events(client), mesh.clone(), PODS, listed.clone()).boxed(),
         follow(events(client), mesh.clone(), NAMESPACES, listed.clone()).boxed(),
         follow(fences, mesh.clone(), FENCES, listed.clone()).boxed(),
@@ -205,11 +207,18 @@ const SERVICES: Kind<Service> = Kind {
             labels: Labels::from(service.labels().clone()),
             selector: Labels::from(spec.and_then(|spec| spec.selector.clone()).unwrap_or_default()),
             headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
+            addresses: addresses(spec),
         })
     },
     gone: Change::ServiceGone,
     known: |graph| graph.registry().service_keys().cloned().collect(),
 };
+
+/// The cluster IPs of a Service; a headless one has the word `None`.
+fn addresses(spec: Option<&ServiceSpec>) -> Vec<IpAddr> {
+    let addresses = spec.and_then(|spec| spec.cluster_ips.as_ref()).into_iter().flatten();
+    addresses.filter_map(|address| address.parse().ok()).collect()
+}
 
 const SERVICE_ENTRIES: Kind<ServiceEntry> = Kind {
     changed: |entry| {
@@ -218,6 +227,12 @@ const SERVICE_ENTRIES: Kind<ServiceEntry> = Kind {
     },
     gone: Change::ServiceEntryGone,
     known: |graph| graph.registry().entry_keys().cloned().collect(),
+};
+
+const VIRTUAL_SERVICES: Kind<VirtualService> = Kind {
+    changed: |service| Change::VirtualService(virtual_services::facts(service)),
+    gone: Change::VirtualServiceGone,
+    known: |graph| graph.virtual_service_keys().cloned().collect(),
 };
 
 const PODS: Kind<Pod> = Kind {

@@ -10,6 +10,7 @@ mod fences;
 mod key;
 mod learning;
 mod registry;
+mod routes;
 mod selector;
 #[cfg(test)]
 mod tests;
@@ -27,12 +28,14 @@ pub use fences::{Fence, FenceFacts, Known, Observation};
 pub use key::ObjectKey;
 pub use learning::{Learning, MAX_HOSTS};
 pub use registry::{EgressHost, Registry, Service, ServiceEntry};
+pub use routes::{Asked, VirtualService};
 pub use selector::{Labels, PodSelection};
 pub use workloads::{Pod, Proxy, Workloads};
 
 use crate::api::DependencySource;
 use fences::Fences;
 use registry::RegistryChange;
+use routes::Routes;
 
 /// One fact about the mesh that changed.
 #[derive(Clone, Debug)]
@@ -45,6 +48,10 @@ pub enum Change {
     ServiceEntry(ServiceEntry),
     /// A `ServiceEntry` is gone.
     ServiceEntryGone(ObjectKey),
+    /// A `VirtualService` was added or changed.
+    VirtualService(VirtualService),
+    /// A `VirtualService` is gone.
+    VirtualServiceGone(ObjectKey),
     /// A Pod was added or changed.
     Pod(Pod),
     /// A Pod is gone, or will never call again.
@@ -98,6 +105,7 @@ pub enum Judgement {
 pub struct Graph {
     registry: Registry,
     namespaces: HashMap<Arc<str>, Labels>,
+    routes: Routes,
     workloads: Workloads,
     fences: Fences,
     /// What holds for fences that do not say how they learn.
@@ -158,6 +166,31 @@ impl Graph {
         self.fences.keys()
     }
 
+    /// Every `VirtualService`, to find those that are gone after a fresh listing.
+    pub fn virtual_service_keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.routes.keys()
+    }
+
+    /// The host that was called, of a call that ended at `upstream`: that one, unless a `VirtualService` sends calls
+    /// of another host there and `asked` names that.
+    #[must_use]
+    pub fn called<'a>(&'a self, upstream: &'a str, asked: impl FnOnce() -> Asked) -> &'a str {
+        let mut others = self.routes.hosts_to(upstream).peekable();
+        if others.peek().is_none() {
+            return upstream;
+        }
+        let asked = asked();
+        others.find(|host| self.is_asked_for(host, &asked)).map_or(upstream, |host| host)
+    }
+
+    /// Whether `asked` means `host`: by its cluster IP, or by its name if it has none.
+    fn is_asked_for(&self, host: &str, asked: &Asked) -> bool {
+        match self.registry.addresses(host) {
+            [] => asked.name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(host)),
+            addresses => asked.address.is_some_and(|address| addresses.contains(&address)),
+        }
+    }
+
     /// Tells what a call of the pod at `caller` to `host` would add. Reads only: this is what every log entry
     /// goes through, and nearly all of them say nothing new.
     #[must_use]
@@ -186,6 +219,14 @@ impl Graph {
             Change::ServiceEntryGone(key) => {
                 let changed = self.registry.remove_entry(&key);
                 self.wanting(&changed.hosts)
+            }
+            Change::VirtualService(service) => {
+                self.routes.apply(service, &self.registry);
+                BTreeSet::new()
+            }
+            Change::VirtualServiceGone(key) => {
+                self.routes.remove(&key);
+                BTreeSet::new()
             }
             Change::Pod(pod) => {
                 let fences = self.fences.of_pod(&pod.key.namespace, &pod.labels);

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::{HashMap, OrdSet};
@@ -33,6 +34,8 @@ pub struct Service {
     pub selector: Labels,
     /// Whether it has no cluster IP.
     pub headless: bool,
+    /// Its cluster IPs.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What matters of a `ServiceEntry`.
@@ -66,6 +69,13 @@ enum Definer {
 }
 
 impl Definer {
+    fn service(&self) -> Option<&ObjectKey> {
+        match self {
+            Self::Service(key) => Some(key),
+            Self::ServiceEntry(_) => None,
+        }
+    }
+
     fn namespace(&self) -> &Arc<str> {
         let (Self::Service(key) | Self::ServiceEntry(key)) = self;
         &key.namespace
@@ -106,6 +116,16 @@ impl Registry {
         self.definers.contains_key(host)
     }
 
+    /// The cluster IPs of the Service that defines `host`; none for a headless one, or a host of a `ServiceEntry`.
+    #[must_use]
+    pub fn addresses(&self, host: &str) -> &[IpAddr] {
+        let keys = self.definers.get(host).into_iter().flatten().filter_map(Definer::service);
+        keys.filter_map(|key| self.services.get(key))
+            .map(|service| &*service.addresses)
+            .next()
+            .unwrap_or_default()
+    }
+
     /// The hosts of a namespace's Services.
     pub fn hosts_in(&self, namespace: &str) -> impl Iterator<Item = EgressHost> + '_ {
         in_namespace(&self.by_namespace, namespace)
@@ -130,6 +150,13 @@ impl Registry {
     /// Every `ServiceEntry`, to find those that are gone after a fresh listing.
     pub fn entry_keys(&self) -> impl Iterator<Item = &ObjectKey> {
         self.entries.keys()
+    }
+
+    /// The full name of a host that an Istio resource of `namespace` names: a name without a dot is that of a
+    /// Service of the namespace (`ResolveShortnameToFQDN` in Istio's `pilot/pkg/model`).
+    #[must_use]
+    pub fn full_name(&self, host: &str, namespace: &str) -> Arc<str> {
+        if host.contains('.') { host.into() } else { self.host_of(&ObjectKey::new(namespace, host)) }
     }
 
     /// The host name of a Service (`name.namespace.svc.<cluster domain>`).

@@ -2,9 +2,13 @@
 
 mod service_entry;
 mod sidecar;
+mod virtual_service;
 
 pub use service_entry::{ServiceEntry, ServiceEntrySpec};
 pub use sidecar::{
     EgressListener, EgressProxy, Mode, OutboundTrafficPolicy, Port, PortSelector, Sidecar, SidecarSpec,
     WorkloadSelector,
+};
+pub use virtual_service::{
+    Delegate, Destination, Route, RouteDestination, VirtualService, VirtualServiceSpec,
 };

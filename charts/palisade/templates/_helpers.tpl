@@ -44,6 +44,12 @@ seccompProfile:
       log_name: {{ .name }}
       transport_api_version: V3
       buffer_flush_interval: {{ .root.Values.accessLog.flushInterval }}
+      {{- if eq .protocol "Tcp" }}
+      # The log's own field for it is set only where TLS ends.
+      custom_tags:
+      - tag: palisade.server_name
+        value: "%REQUESTED_SERVER_NAME%"
+      {{- end }}
       grpc_service:
         envoy_grpc:
           cluster_name: palisade-access-log

@@ -4,6 +4,7 @@ mod callers;
 mod knowledge;
 mod learning;
 mod properties;
+mod routes;
 mod touching;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -119,7 +119,11 @@ impl Objects {
             Change::FenceGone(key) => drop(self.fences.remove(&key)),
             Change::Namespace(o) => drop(self.namespaces.insert(o.name.clone(), o)),
             Change::NamespaceGone(key) => drop(self.namespaces.remove(&key.name)),
-            Change::Call(_) | Change::Covered(_) | Change::Forget(..) => {}
+            Change::Call(_)
+            | Change::Covered(_)
+            | Change::Forget(..)
+            | Change::VirtualService(_)
+            | Change::VirtualServiceGone(_) => {}
         }
     }
 

@@ -8,6 +8,7 @@ use prost::Message as _;
 
 use super::metrics::Outcome;
 use super::wire::{Address, LogEntry};
+use crate::graph::Asked;
 
 /// The longest DNS name in text, without the dot at its end (RFC 1035).
 const MAX_HOST: usize = 253;
@@ -22,12 +23,30 @@ const MAX_LABEL: usize = 63;
 const OUTBOUND: &[u8] = b"outbound|";
 
 /// A call, as an entry tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Call<'a> {
     /// The address of the caller.
     pub(super) caller: IpAddr,
-    /// The host that was called.
-    pub(super) host: &'a str,
+    /// The host at which the call ended.
+    pub(super) upstream: &'a str,
+    entry: &'a LogEntry,
+}
+
+impl Call<'_> {
+    /// What the entry says of the host that was called, should that be another one.
+    pub(super) fn asked(&self) -> Asked {
+        let common = self.entry.common_properties.as_ref();
+        let address = common.and_then(|common| ip(common.downstream_local_address.as_ref()).ok());
+        let authority = self.entry.request.as_ref().map(|request| request.authority.clone());
+        let name = authority.or_else(|| common?.server_name());
+        Asked { address, name: name.as_deref().and_then(without_port).map(str::to_owned) }
+    }
+}
+
+/// The host of `host:port`, or of a host alone.
+fn without_port(authority: &[u8]) -> Option<&str> {
+    let host = authority.split(|byte| *byte == b':').next()?;
+    str::from_utf8(host).ok().filter(|host| !host.is_empty() && host.len() <= MAX_HOST)
 }
 
 /// Decodes one entry.
@@ -39,14 +58,14 @@ impl LogEntry {
     /// The call that the entry tells of, or why it tells of none.
     pub(super) fn call(&self) -> Result<Call<'_>, Outcome> {
         let common = self.common_properties.as_ref().ok_or(Outcome::NoProperties)?;
-        let host = outbound_host(&common.upstream_cluster)?;
-        let caller = caller(common.downstream_remote_address.as_ref())?;
-        Ok(Call { caller, host })
+        let upstream = outbound_host(&common.upstream_cluster)?;
+        let caller = ip(common.downstream_remote_address.as_ref())?;
+        Ok(Call { caller, upstream, entry: self })
     }
 }
 
-/// The IP address of the caller; an IPv4 address that is written as IPv6 is the IPv4 address.
-fn caller(address: Option<&Address>) -> Result<IpAddr, Outcome> {
+/// The IP address of a peer; an IPv4 address that is written as IPv6 is the IPv4 address.
+fn ip(address: Option<&Address>) -> Result<IpAddr, Outcome> {
     let socket = address.and_then(|address| address.socket_address.as_ref()).ok_or(Outcome::NoCaller)?;
     let text = str::from_utf8(&socket.address).map_err(|_| Outcome::InvalidCaller)?;
     let ip: IpAddr = text.parse().map_err(|_| Outcome::InvalidCaller)?;

@@ -74,7 +74,7 @@ fn tcp(common_properties: Option<data::AccessLogCommon>) -> Bytes {
 
 fn read(entry: Bytes) -> Result<(String, String), Outcome> {
     let entry = decode(entry)?;
-    entry.call().map(|call| (call.caller.to_string(), call.host.to_owned()))
+    entry.call().map(|call| (call.caller.to_string(), call.upstream.to_owned()))
 }
 
 fn host_of(cluster: &str) -> Result<String, Outcome> {
@@ -206,9 +206,10 @@ fn a_cluster_that_is_not_utf8_spoils_only_itself() {
     ] {
         let entry = LogEntry {
             common_properties: Some(super::super::wire::AccessLogCommon {
-                downstream_remote_address: None,
                 upstream_cluster: Bytes::from_static(cluster),
+                ..Default::default()
             }),
+            request: None,
         };
         assert_eq!(read(entry.encode_to_vec().into()), Err(outcome));
     }
@@ -256,4 +257,41 @@ fn bytes_that_are_no_entry_are_malformed() {
     for bytes in [&b"\x0a\x05"[..], b"\xff", b"\x08\x01", b"\x0a\x02\x10\x01"] {
         assert_eq!(read(Bytes::from_static(bytes)), Err(Outcome::Malformed), "{bytes:?}");
     }
+}
+
+fn asked(entry: Bytes) -> Asked {
+    decode(entry).unwrap().call().unwrap().asked()
+}
+
+#[test]
+fn an_entry_tells_what_was_asked_for() {
+    let with_authority = |authority: &str| {
+        let request = data::HttpRequestProperties { authority: authority.to_owned(), ..Default::default() };
+        let common_properties = Some(common(Some(socket("10.0.0.1")), "outbound|80||a.example.com"));
+        let entry =
+            data::HttpAccessLogEntry { common_properties, request: Some(request), ..Default::default() };
+        asked(entry.encode_to_vec().into())
+    };
+    let address = Some("192.0.2.1".parse().unwrap());
+    for (authority, name) in [
+        ("reviews", Some("reviews")),
+        ("www.example.com:8080", Some("www.example.com")),
+        ("", None),
+        (":80", None),
+        (&"a".repeat(300), None),
+    ] {
+        let name = name.map(str::to_owned);
+        assert_eq!(with_authority(authority), Asked { address, name }, "{authority:.20}");
+    }
+}
+
+#[test]
+fn a_tcp_entry_names_the_tls_server_in_our_tag_only() {
+    let with_tag = |key: &str| {
+        let mut common = common(Some(socket("10.0.0.1")), "outbound|80||a.example.com");
+        common.custom_tags = [(key.to_owned(), "www.example.com".to_owned())].into();
+        asked(tcp(Some(common))).name
+    };
+    assert_eq!(with_tag("palisade.server_name"), Some("www.example.com".to_owned()));
+    assert_eq!(with_tag("server_name"), None);
 }

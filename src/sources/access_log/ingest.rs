@@ -87,17 +87,18 @@ impl<'a> Reading<'a> {
     }
 
     fn judge(&mut self, call: Call<'_>) -> Outcome {
-        let judgement = self.graph.judge(call.caller, call.host, self.now);
+        let host = self.graph.called(call.upstream, || call.asked());
+        let judgement = self.graph.judge(call.caller, host, self.now);
         if matches!(judgement, Judgement::New | Judgement::Stale) {
-            self.note(call);
+            self.note(call.caller, host);
         }
         judgement.into()
     }
 
-    fn note(&mut self, call: Call<'_>) {
-        match self.news.get_mut(call.host) {
-            Some(callers) => drop(callers.insert(call.caller)),
-            None => drop(self.news.insert(call.host.into(), HashSet::from([call.caller]))),
+    fn note(&mut self, caller: IpAddr, host: &str) {
+        match self.news.get_mut(host) {
+            Some(callers) => drop(callers.insert(caller)),
+            None => drop(self.news.insert(host.into(), HashSet::from([caller]))),
         }
     }
 }

@@ -10,6 +10,7 @@
 //! would be many times larger than the message that made it.
 
 use bytes::{Buf, Bytes};
+use prost::Message as _;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 /// The field of an entry in `HTTPAccessLogEntries` and in `TCPAccessLogEntries`.
@@ -80,11 +81,21 @@ fn length_delimited(list: &mut Bytes) -> Result<Bytes, Unreadable> {
     }
 }
 
-/// `HTTPAccessLogEntry` and `TCPAccessLogEntry`, which have the field that is read in common.
+/// `HTTPAccessLogEntry` and `TCPAccessLogEntry`, which have the first field in common; the second is HTTP's.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct LogEntry {
     #[prost(message, optional, tag = "1")]
     pub(super) common_properties: Option<AccessLogCommon>,
+    #[prost(message, optional, tag = "3")]
+    pub(super) request: Option<HttpRequest>,
+}
+
+/// `HTTPRequestProperties`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct HttpRequest {
+    /// The host, and perhaps port, that the caller gave.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(super) authority: Bytes,
 }
 
 /// `AccessLogCommon`.
@@ -93,9 +104,36 @@ pub(super) struct AccessLogCommon {
     /// Who called. Behind the PROXY protocol listener filter this is the address in the PROXY header.
     #[prost(message, optional, tag = "2")]
     pub(super) downstream_remote_address: Option<Address>,
+    /// Where it called. Behind the PROXY protocol listener filter this is the original destination.
+    #[prost(message, optional, tag = "3")]
+    pub(super) downstream_local_address: Option<Address>,
     /// Where the call went, after routing.
     #[prost(bytes = "bytes", tag = "15")]
     pub(super) upstream_cluster: Bytes,
+    /// An entry of the map of custom tags. The global proxy's TCP logs set one: the TLS server name.
+    #[prost(bytes = "bytes", tag = "22")]
+    pub(super) custom_tag: Bytes,
+}
+
+impl AccessLogCommon {
+    /// The TLS server name that the caller gave, if this is a log that tells it.
+    pub(super) fn server_name(&self) -> Option<Bytes> {
+        let tag = CustomTag::decode(self.custom_tag.clone()).ok()?;
+        (tag.key == SERVER_NAME).then_some(tag.value)
+    }
+}
+
+/// The custom tag in which the global proxy's TCP logs tell the TLS server name: the log's own field for it is
+/// only set where TLS ends (`grpc_access_log_utils.cc` in Envoy 1.37).
+const SERVER_NAME: &[u8] = b"palisade.server_name";
+
+/// An entry of `map<string, string>`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct CustomTag {
+    #[prost(bytes = "bytes", tag = "1")]
+    key: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    value: Bytes,
 }
 
 /// `Address`: a socket address, or one of the kinds that have no IP address and that are not read.

@@ -14,6 +14,7 @@ mod names;
 mod protocols;
 mod quiet;
 mod restart;
+mod routes;
 mod servers_gone;
 mod strict;
 mod world;
@@ -46,6 +47,7 @@ fn main() -> Result<()> {
     let cases = vec![
         case("protocols", |world| protocols::run(world).boxed_local()),
         case("names", |world| names::run(world).boxed_local()),
+        case("routes", |world| routes::run(world).boxed_local()),
         case("strict", |world| strict::run(world).boxed_local()),
         case("exact", |world| exact::run(world).boxed_local()),
         case("quiet", |world| quiet::run(world).boxed_local()),

@@ -35,7 +35,7 @@ pub async fn run(world: &World) -> Result<()> {
     ensure!(world.routed(NS, "client").await?.is_empty(), "the fence is not empty");
 
     for (name, _, url) in CALLS {
-        first_and_later(world, name, url).await.with_context(|| url.to_owned())?;
+        first_and_later(world, NS, name, url).await.with_context(|| url.to_owned())?;
     }
     let mut expected: Vec<_> =
         CALLS.iter().map(|(name, ..)| format!("{NS}/{name}.{NS}.svc.cluster.local")).collect();
@@ -44,8 +44,9 @@ pub async fn run(world: &World) -> Result<()> {
     world.until_routed(NS, "client", &expected).await
 }
 
-async fn first_and_later(world: &World, name: &str, url: &str) -> Result<()> {
-    let caller = &format!("{NS}/client");
+/// Makes sure that the client's first call to `url` takes the detour and later ones do not, and that `name` answers.
+pub async fn first_and_later(world: &World, namespace: &str, name: &str, url: &str) -> Result<()> {
+    let caller = &format!("{namespace}/client");
     let (call, detour) = world.watched_call(caller, url).await?;
     ensure!(detour, "the first call did not go over the global proxy");
     ensure!(call.name.as_deref() == Some(name), "{:?} answered", call.name);

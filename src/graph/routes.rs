@@ -1,0 +1,83 @@
+//! Where `VirtualService`s send calls. A log names the host at which a call ended; a caller's `Sidecar` has to list
+//! the host that was called, for only then does its proxy import the `VirtualService` (and istiod its
+//! destinations with it: `collectImportedServices` in Istio's `pilot/pkg/model/sidecar.go`, 1.29 to 1.31).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use imbl::{HashMap, OrdSet};
+
+use super::ObjectKey;
+use super::registry::{Registry, discard};
+
+/// What matters of a `VirtualService`. A host without a dot is a Service of its namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VirtualService {
+    /// Its namespace and name.
+    pub key: ObjectKey,
+    /// The hosts that it routes; none for one that others delegate to.
+    pub hosts: Vec<Arc<str>>,
+    /// The hosts to which it sends calls.
+    pub destinations: Vec<Arc<str>>,
+    /// The `VirtualService`s to which it delegates.
+    pub delegates: Vec<ObjectKey>,
+}
+
+/// What a log entry says of the host that was called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The address that was called.
+    pub address: Option<IpAddr>,
+    /// The name that the caller gave: an HTTP authority, or a TLS server name. It may be forged, so it only ever
+    /// chooses among the hosts that are really sent where the call ended.
+    pub name: Option<String>,
+}
+
+/// The `VirtualService`s, by where they send calls.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Routes {
+    by_key: HashMap<ObjectKey, Arc<VirtualService>>,
+    to: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    /// A `VirtualService` → those that delegate to it.
+    roots: HashMap<ObjectKey, OrdSet<ObjectKey>>,
+}
+
+impl Routes {
+    pub(super) fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.by_key.keys()
+    }
+
+    pub(super) fn apply(&mut self, mut service: VirtualService, registry: &Registry) {
+        self.remove(&service.key);
+        for host in service.hosts.iter_mut().chain(&mut service.destinations) {
+            *host = registry.full_name(host, &service.key.namespace);
+        }
+        for destination in &service.destinations {
+            self.to.entry(destination.clone()).or_default().insert(service.key.clone());
+        }
+        for delegate in &service.delegates {
+            self.roots.entry(delegate.clone()).or_default().insert(service.key.clone());
+        }
+        self.by_key.insert(service.key.clone(), Arc::new(service));
+    }
+
+    pub(super) fn remove(&mut self, key: &ObjectKey) {
+        let Some(old) = self.by_key.remove(key) else { return };
+        for destination in &old.destinations {
+            discard(&mut self.to, destination, key);
+        }
+        for delegate in &old.delegates {
+            discard(&mut self.roots, delegate, key);
+        }
+    }
+
+    /// The other hosts whose calls may end at `destination`.
+    pub(super) fn hosts_to<'a>(&'a self, destination: &'a str) -> impl Iterator<Item = &'a Arc<str>> + 'a {
+        let direct = self.to.get(destination).into_iter().flatten();
+        // A delegate cannot delegate again (Istio's API), so one step back is enough.
+        let keys =
+            direct.flat_map(|key| std::iter::once(key).chain(self.roots.get(key).into_iter().flatten()));
+        let services = keys.filter_map(|key| self.by_key.get(key));
+        services.flat_map(|service| &service.hosts).filter(move |host| &***host != destination)
+    }
+}

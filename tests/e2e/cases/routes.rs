@@ -1,0 +1,63 @@
+//! A host whose calls a `VirtualService` sends elsewhere is what its caller's fence lists, and goes straight.
+
+use anyhow::Result;
+
+use crate::fixtures::{client, server};
+use crate::protocols::first_and_later;
+use crate::world::World;
+
+const NS: &str = "routes";
+
+/// `root` only delegates; `db` is no HTTP; `web` keeps a part of its calls.
+const VIRTUAL_SERVICES: &str = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web, namespace: routes}
+spec:
+  hosts: [web]
+  http: [{match: [{uri: {prefix: /own}}], route: [{destination: {host: web}}]}, {route: [{destination: {host: web-v2}}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: root, namespace: routes}
+spec: {hosts: [root.routes.svc.cluster.local], http: [{delegate: {name: delegate, namespace: routes}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: delegate, namespace: routes}
+spec: {http: [{route: [{destination: {host: web-v2.routes.svc.cluster.local}}]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: db, namespace: routes}
+spec: {hosts: [db], tcp: [{route: [{destination: {host: db-v2}}]}]}
+";
+
+/// The case.
+pub async fn run(world: &World) -> Result<()> {
+    world.mesh.namespace(NS, true).await?;
+    let http = [("http", 8080)];
+    let manifests = [
+        server(NS, "web", &http),
+        server(NS, "web-v2", &http),
+        server(NS, "root", &http),
+        server(NS, "db", &[("tcp", 6379)]),
+        server(NS, "db-v2", &[("tcp", 6379)]),
+        client(NS, "client"),
+        VIRTUAL_SERVICES.to_owned(),
+    ];
+    world.mesh.apply(&manifests.join("\n---\n")).await?;
+    world.mesh.rollout(NS).await?;
+    world.fence(NS, "client", "{enable: true, workloadSelector: {labels: {app: client}}}").await?;
+    let (web, db, root) = (&host("web"), &host("db"), &host("root"));
+    first_and_later(world, NS, "web-v2", "http://web:8080/").await?;
+    world.until_routed(NS, "client", &[web]).await?;
+    first_and_later(world, NS, "db-v2", "tcp://db:6379").await?;
+    world.until_routed(NS, "client", &[db, web]).await?;
+    first_and_later(world, NS, "web-v2", "http://root:8080/").await?;
+    world.until_routed(NS, "client", &[db, root, web]).await
+}
+
+fn host(name: &str) -> String {
+    format!("{NS}/{name}.{NS}.svc.cluster.local")
+}
