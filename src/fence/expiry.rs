@@ -8,10 +8,14 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 
-use crate::api::DependencySource;
+use crate::api::{DependencySource, ServiceFence};
 use crate::graph::{Coverage, FenceFacts, Graph, Known};
 
+/// A fence's annotation with a time (RFC 3339) that has come: whatever it learned from calls that were last seen
+/// before that is forgotten. What is still used is learned again, over the global proxy.
+pub const FORGET_BEFORE: &str = "palisade.io/forget-before";
 /// A status tells times in whole seconds.
 const ROUNDING: SignedDuration = SignedDuration::from_secs(1);
 /// How long to wait for a source to have looked further: at least, and at most.
@@ -26,8 +30,23 @@ pub(super) struct Expiry {
     pub(super) wake: Option<Timestamp>,
 }
 
-/// What has expired of the hosts of a fence.
-pub(super) fn of(facts: &FenceFacts, graph: &Graph, now: Timestamp) -> Expiry {
+/// What has expired of the hosts of a fence: what it was told to forget, and what nobody has used.
+pub(super) fn of(fence: &ServiceFence, facts: &FenceFacts, graph: &Graph, now: Timestamp) -> Expiry {
+    let mut expiry = unused(facts, graph, now);
+    let Some(before) = forget_before(fence).filter(|before| *before <= now) else { return expiry };
+    let told = |known: &Known| known.last_seen < before;
+    expiry.hosts.retain(|(host, _)| facts.known.get(host).is_some_and(|known| !told(known)));
+    let forgotten = facts.known.iter().filter(|(_, known)| told(known));
+    expiry.hosts.extend(forgotten.map(|(host, known)| (host.clone(), known.last_seen)));
+    expiry
+}
+
+/// What a fence's annotation tells it to forget: an end of the learned that a user asks for.
+fn forget_before(fence: &ServiceFence) -> Option<Timestamp> {
+    fence.annotations().get(FORGET_BEFORE)?.parse().ok()
+}
+
+fn unused(facts: &FenceFacts, graph: &Graph, now: Timestamp) -> Expiry {
     let Some(retention) = facts.learning.retention.duration() else { return Expiry::default() };
     let watches: Vec<_> = graph
         .coverage()

@@ -17,6 +17,7 @@ mod tests;
 
 pub use defaults::Defaults;
 pub use egress::{Egress, Timings};
+pub use expiry::FORGET_BEFORE;
 pub use fitness::Unfit;
 pub use plan::{Input, Plan, Settings, SidecarAction, plan};
 pub use scope::Scope;

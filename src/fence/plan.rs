@@ -76,7 +76,8 @@ pub enum SidecarAction {
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
     let facts = input.graph.fence(&ObjectKey::of(input.fence));
-    let expired = facts.map(|facts| expiry::of(facts, input.graph, input.now)).unwrap_or_default();
+    let expired =
+        facts.map(|facts| expiry::of(input.fence, facts, input.graph, input.now)).unwrap_or_default();
     let defaults = &input.settings.defaults;
     let domains = facts
         .map(|facts| status::domains(facts, &expired, input.graph.registry(), defaults))

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
-use crate::api::{DependencySource, Retention};
-use crate::fence::expiry::{Expiry, of};
+use crate::api::{DependencySource, Retention, ServiceFence};
+use crate::fence::expiry::{Expiry, FORGET_BEFORE, of};
 use crate::graph::{
     Change, Coverage, Covered, Fence, Graph, Labels, Learning, ObjectKey, Observation, Pod, PodSelection,
     Service,
@@ -58,7 +58,7 @@ fn covered(since: i64, until: i64) -> Change {
 }
 
 fn expiry(graph: &Graph, now: i64) -> Expiry {
-    of(graph.fence(&key()).unwrap(), graph, at(now))
+    of(&ServiceFence::default(), graph.fence(&key()).unwrap(), graph, at(now))
 }
 
 fn gone(graph: &Graph, now: i64) -> Vec<String> {
@@ -260,4 +260,24 @@ fn a_host_that_nobody_calls_leaves_in_the_end() {
         !mesh.let_go().is_empty()
     });
     assert_eq!(left, Some(RETENTION + PRECISION + 1));
+}
+
+#[test]
+fn a_fence_forgets_what_it_is_told_to() {
+    let graph = used_and_unused();
+    for (annotation, forgotten) in [
+        (at(1).to_string(), vec!["a"]),
+        (at(0).to_string(), vec![]),
+        (at(200).to_string(), vec!["a"]),
+        (at(201).to_string(), vec!["a", "b"]),
+        (at(203).to_string(), vec![]),
+        ("yesterday".to_owned(), vec![]),
+    ] {
+        let mut fence = ServiceFence::default();
+        fence.metadata.annotations = Some([(FORGET_BEFORE.to_owned(), annotation.clone())].into());
+        let expiry = of(&fence, graph.fence(&key()).unwrap(), &graph, at(202));
+        let hosts: Vec<_> = expiry.hosts.iter().map(|(host, _)| &**host).collect();
+        let forgotten: Vec<_> = forgotten.into_iter().map(host).collect();
+        assert_eq!(hosts, forgotten, "{annotation}");
+    }
 }
