@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 pub(crate) async fn run(mesh: &Mesh) -> Result<()> {
     println!("on the mesh: a call every {INTERVAL} until it goes straight");
     let chart = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../charts/palisade").canonicalize()?;
-    let values = ["globalProxy.replicas=1", "fence.drain=7s", "fence.openSettle=3s"];
+    let values = ["replicas=1", "globalProxy.replicas=1", "fence.drain=7s", "fence.openSettle=3s"];
     mesh.install(&chart, "palisade", "palisade-system", &values).await?;
     mesh.namespace(NS, true).await?;
     mesh.apply(&manifests()).await?;

@@ -1,8 +1,7 @@
 //! The operator alone against a real API server: entry received → Sidecar written, and its memory.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::process::Stdio;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,8 +12,8 @@ use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
-use tokio::process::{Child, Command};
 
+use crate::operator::{ACCESS_LOG, Operator, apply_crds, sidecars};
 use crate::summarize;
 
 const NS: &str = "bench";
@@ -24,25 +23,18 @@ const FENCES: usize = 200;
 /// Edges learned one at a time.
 const EDGES: usize = 400;
 const PARALLEL: usize = 24;
-const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18090);
 const LIMIT: Duration = Duration::from_mins(2);
 
 pub(crate) async fn run(mesh: &Mesh) -> Result<()> {
     println!("operator alone, real API server: {SERVICES} services, {PODS} pods, {FENCES} fences");
-    mesh.run("kubectl", &["apply", "--server-side", "--filename", &crds()]).await?;
+    apply_crds(mesh).await?;
     populate(mesh).await?;
     let started = Instant::now();
-    let operator = start(mesh)?;
+    let operator = Operator::start(mesh, &["--drain", "1s", "--open-settle", "1s"])?;
     until_fenced(mesh).await?;
     println!("{:<58} {:.1} s", "start → all Sidecars written", started.elapsed().as_secs_f64());
-    let result = measure(mesh, &operator).await;
-    let pid = operator.id().context("the operator has ended")?;
-    println!(
-        "{:<58} {:.1} MiB (peak {:.1})",
-        "operator's resident memory",
-        memory(pid, "VmRSS")?,
-        memory(pid, "VmHWM")?
-    );
+    let result = measure(mesh).await;
+    operator.print_memory("operator's resident memory")?;
     drop(operator);
     mesh.kubectl(&[
         "patch",
@@ -58,19 +50,6 @@ pub(crate) async fn run(mesh: &Mesh) -> Result<()> {
     .ok();
     mesh.kubectl(&["delete", "namespace", NS, "--wait=false"]).await?;
     result
-}
-
-fn crds() -> String {
-    format!("{}/../../../crds", env!("CARGO_MANIFEST_DIR"))
-}
-
-fn start(mesh: &Mesh) -> Result<Child> {
-    let exe = std::env::current_exe()?.with_file_name("palisade");
-    let log = std::fs::File::create(mesh.bed().log("bench-operator"))?;
-    let mut command = Command::new(exe);
-    command.args(["run", "--access-log-address", &SERVER.to_string(), "--http-address", "127.0.0.1:18080"]);
-    command.args(["--drain", "1s", "--open-settle", "1s"]).env("KUBECONFIG", mesh.bed().kubeconfig());
-    command.stdin(Stdio::null()).stderr(log).kill_on_drop(true).spawn().context("cannot start the operator")
 }
 
 async fn populate(mesh: &Mesh) -> Result<()> {
@@ -130,14 +109,8 @@ async fn fence(mesh: &Mesh, number: usize) -> Result<()> {
     Ok(())
 }
 
-fn sidecars(mesh: &Mesh) -> Api<DynamicObject> {
-    let kind = kube::core::GroupVersionKind::gvk("networking.istio.io", "v1", "Sidecar");
-    let resource = kube::core::ApiResource::from_gvk_with_plural(&kind, "sidecars");
-    Api::namespaced_with(mesh.client().clone(), NS, &resource)
-}
-
 async fn until_fenced(mesh: &Mesh) -> Result<()> {
-    let api = sidecars(mesh);
+    let api = sidecars(mesh, NS);
     until("every fence has its Sidecar, with nothing to drain", LIMIT, async || {
         let all = api.list(&kube::api::ListParams::default()).await?.items;
         let done = all.iter().filter(|sidecar| is_trimmed(&sidecar.data)).count();
@@ -149,10 +122,9 @@ async fn until_fenced(mesh: &Mesh) -> Result<()> {
 
 /// Learns edges one at a time, each of another fence than the one before, and takes the time from the entry
 /// that is sent to the Sidecar that a watch shows.
-async fn measure(mesh: &Mesh, operator: &Child) -> Result<()> {
-    ensure!(operator.id().is_some(), "the operator has ended");
-    let log = AccessLog::open(SERVER).await?;
-    let api = sidecars(mesh);
+async fn measure(mesh: &Mesh) -> Result<()> {
+    let log = AccessLog::open(ACCESS_LOG).await?;
+    let api = sidecars(mesh, NS);
     let version =
         api.list(&kube::api::ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
     let mut events = api.watch(&WatchParams::default(), &version).await?.boxed();
@@ -196,12 +168,4 @@ async fn wait_for(
             return Ok(());
         }
     }
-}
-
-/// A line of `/proc/PID/status`, in MiB.
-fn memory(pid: u32, name: &str) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with(name)).context("no such line")?;
-    let kib: f64 = line.split_whitespace().nth(1).context("no figure")?.parse()?;
-    Ok(kib / 1024.0)
 }

@@ -1,9 +1,11 @@
-//! Figures that need a real API server or a real mesh: `bed run -- bench [learning] [direct]`, or `make bench`.
+//! Figures that need a real API server or a real mesh: `bed run -- bench [learning] [direct] [scale]`, or `make bench`.
 //!
 //! Nothing is asserted about time: machines are noisy. Every figure is printed with what it was measured on.
 
 mod direct;
 mod learning;
+mod operator;
+mod scale;
 
 use anyhow::Result;
 use bed::mesh::Mesh;
@@ -21,6 +23,9 @@ async fn run() -> Result<()> {
     }
     if is_wanted("direct") {
         direct::run(&mesh).await?;
+    }
+    if is_wanted("scale") {
+        scale::run(&mesh).await?;
     }
     Ok(())
 }

@@ -1,0 +1,154 @@
+//! The operator alone against a real API server and istiod's webhook, in a mesh of 5,000 Services, 20,000 pods and
+//! 5,000 fences: its start, its memory, its idling, bursts of new edges, and a restart with nothing changed.
+//!
+//! `BENCH_SERVICES` makes the mesh smaller, `BENCH_IDLE` the idle time shorter (seconds).
+
+mod objects;
+mod sidecars;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use bed::mesh::{AccessLog, Mesh, Writes, entry};
+
+use self::objects::{PODS_PER_SERVICE, Size, caller, host};
+use self::sidecars::Sidecars;
+use crate::operator::{ACCESS_LOG, Operator, apply_crds};
+
+/// Hosts that each fence of a burst learns.
+const HOSTS: usize = 100;
+/// Fences that take part in a burst, one burst after the other.
+const BURSTS: [usize; 2] = [200, 1000];
+/// Entries of one message, as Envoy sends them at 16 KiB.
+const ENTRIES: usize = 50;
+/// No write for so long means that there is nothing left to do: longer than a drain.
+const QUIET: Duration = Duration::from_secs(5);
+/// How long the writes may take to end.
+const LIMIT: Duration = Duration::from_mins(4);
+/// What the operator writes. The rest is others'.
+const WRITTEN: [&str; 4] = ["sidecars", "servicefences", "servicefences/status", "events"];
+
+pub(crate) async fn run(mesh: &Mesh) -> Result<()> {
+    let size = Size { services: variable("BENCH_SERVICES", 5000)? };
+    let pods = size.services * PODS_PER_SERVICE;
+    println!("operator alone: {} services, {pods} pods, {} fences", size.services, size.services);
+    apply_crds(mesh).await?;
+    size.create(mesh).await?;
+    settle(mesh).await?;
+    let operator = first_start(mesh, size).await?;
+    let operator = restart(mesh, operator, "unchanged restart").await?;
+    idle(mesh, &operator).await?;
+    for fences in BURSTS.into_iter().filter(|fences| 2 * fences + HOSTS <= size.services) {
+        burst(mesh, &operator, fences).await?;
+    }
+    restart(mesh, operator, "unchanged restart after the bursts").await?.kill().await
+}
+
+/// Lets the rest of the control plane come to rest before anything is measured.
+async fn settle(mesh: &Mesh) -> Result<()> {
+    let started = Instant::now();
+    until_quiet(mesh, |_| true).await?;
+    println!("  the control plane has come to rest after {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+async fn first_start(mesh: &Mesh, size: Size) -> Result<Operator> {
+    let (before, mut sidecars) = (mesh.writes().await?, Sidecars::watch(mesh).await?);
+    let started = Instant::now();
+    let operator = Operator::start(mesh, &[])?;
+    figure("start → all Sidecars written", sidecars.until_written(size.services, started).await?);
+    println!("{:<58} {:.1} s", "  processor time until then", operator.cpu()?);
+    figure("start → all Sidecars trimmed", sidecars.until_trimmed(size.services, started).await?);
+    until_quiet(mesh, is_ours).await?;
+    println!("{:<58} {:.1} s", "  processor time until nothing is left to do", operator.cpu()?);
+    println!("{:<58} {:?}", "  writes", ours(mesh, &before).await?);
+    operator.print_memory("resident memory")?;
+    Ok(operator)
+}
+
+async fn restart(mesh: &Mesh, operator: Operator, what: &str) -> Result<Operator> {
+    operator.kill().await?;
+    let before = mesh.writes().await?;
+    let started = Instant::now();
+    let operator = Operator::start(mesh, &[])?;
+    operator.until_ready().await?;
+    figure(&format!("{what} → ready"), started.elapsed());
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    println!("{:<58} {:?}", "  writes within 20 s after that", ours(mesh, &before).await?);
+    println!("{:<58} {:.1} s", "  processor time", operator.cpu()?);
+    operator.print_memory("  resident memory")?;
+    Ok(operator)
+}
+
+async fn idle(mesh: &Mesh, operator: &Operator) -> Result<()> {
+    let seconds = variable("BENCH_IDLE", 300)?;
+    let (before, cpu) = (mesh.writes().await?, operator.cpu()?);
+    tokio::time::sleep(Duration::from_secs(u64::try_from(seconds)?)).await;
+    println!("{seconds} idle seconds");
+    println!("{:<58} {:?}", "  writes", ours(mesh, &before).await?);
+    println!("{:<58} {:.2} s", "  processor time", operator.cpu()? - cpu);
+    operator.print_memory("  resident memory")
+}
+
+/// Every edge once, as fast as the operator takes them. The fences of a burst have not learned anything before.
+async fn burst(mesh: &Mesh, operator: &Operator, fences: usize) -> Result<()> {
+    let calls: Vec<_> =
+        (0..fences).flat_map(|fence| (1..=HOSTS).map(move |next| (fences + fence, fence + next))).collect();
+    let mut edges = HashMap::<_, HashSet<_>>::new();
+    for (fence, called) in &calls {
+        edges.entry(format!("s{fence}")).or_default().insert(host(*called));
+    }
+    let (before, mut sidecars) = (mesh.writes().await?, Sidecars::watch(mesh).await?);
+    let (log, cpu, started) = (AccessLog::open(ACCESS_LOG).await?, operator.cpu()?, Instant::now());
+    for entries in interleaved(&calls, fences).chunks(ENTRIES) {
+        let entries = entries.iter().map(|(fence, called)| entry(caller(*fence), &host(*called)));
+        log.send(entries.collect()).await?;
+    }
+    let sent = started.elapsed();
+    let (first, last) = sidecars.until_listed(edges, started).await?;
+    println!("burst of {} new edges, {fences} fences", calls.len());
+    figure("  sent", sent);
+    figure("  first edge in a Sidecar", first);
+    figure("  all edges in Sidecars", last);
+    until_quiet(mesh, is_ours).await?;
+    println!("{:<58} {:.1} s", "  processor time until nothing is left to do", operator.cpu()? - cpu);
+    println!("{:<58} {:?}", "  writes", ours(mesh, &before).await?);
+    operator.print_memory("  resident memory")
+}
+
+/// One edge of each fence after the other: as a mesh calls, and the worst for whoever gathers a fence's edges.
+fn interleaved(calls: &[(usize, usize)], fences: usize) -> Vec<(usize, usize)> {
+    (0..HOSTS).flat_map(|host| (0..fences).map(move |fence| calls[fence * HOSTS + host])).collect()
+}
+
+async fn until_quiet(mesh: &Mesh, counts: impl Fn(&str) -> bool) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        let before = mesh.writes().await?;
+        tokio::time::sleep(QUIET).await;
+        let written = mesh.writes().await?.since(&before);
+        if !written.iter().any(|(kind, count)| counts(kind) && *count > 20) {
+            return Ok(());
+        }
+        ensure!(started.elapsed() < LIMIT, "there is no end of writes: {written:?}");
+    }
+}
+
+fn is_ours(kind: &str) -> bool {
+    WRITTEN.contains(&kind)
+}
+
+async fn ours(mesh: &Mesh, before: &Writes) -> Result<BTreeMap<String, u64>> {
+    let mut written = mesh.writes().await?.since(before);
+    written.retain(|kind, _| is_ours(kind));
+    Ok(written)
+}
+
+fn figure(what: &str, took: Duration) {
+    println!("{what:<58} {:.2} s", took.as_secs_f64());
+}
+
+fn variable(name: &str, default: usize) -> Result<usize> {
+    std::env::var(name).map_or(Ok(default), |value| Ok(value.parse()?))
+}
