@@ -18,7 +18,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the operator.
-    Run(run::Run),
+    Run(Box<run::Run>),
     /// Print the custom resource definitions.
     Crds,
     /// Give all fenced workloads their full configuration back, and wait until they have it.

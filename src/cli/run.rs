@@ -53,6 +53,9 @@ pub(super) struct Run {
     /// The name of this instance.
     #[arg(long, env = "POD_NAME")]
     instance: Option<String>,
+    /// The Lease by which several replicas decide who leads, as namespace/name. Without it, this one does.
+    #[arg(long, value_parser = key, requires = "instance")]
+    lease: Option<ObjectKey>,
     #[command(flatten)]
     logging: Logging,
 }
@@ -93,6 +96,7 @@ impl Run {
             cluster_domain: self.cluster_domain,
             switch: self.switch,
             settings: Settings { global_proxy: self.global_proxy, timings, defaults: config.fence },
+            election: self.lease.zip(self.instance.clone()),
             instance: self.instance,
         }
     }

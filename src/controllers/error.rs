@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use super::leadership::NotLeading;
+
 /// Why a write did not come about. It is tried again, later each time.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -40,6 +42,7 @@ impl Error {
                 kube::Error::Api(status) if status.code == 403 => "forbidden",
                 kube::Error::Api(status) if status.code == 422 => "invalid",
                 kube::Error::Api(_) => "refused",
+                kube::Error::Service(error) if error.is::<NotLeading>() => "not_leading",
                 _ => "unreachable",
             },
         }

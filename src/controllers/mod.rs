@@ -9,6 +9,10 @@
 mod backoff;
 mod cache;
 mod error;
+mod leadership;
+mod lease;
+#[cfg(test)]
+mod lease_tests;
 mod mesh;
 mod metrics;
 mod operator;

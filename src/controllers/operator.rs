@@ -2,6 +2,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -9,8 +11,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info};
 
+use super::leadership::Leadership;
+use super::lease::Election;
 use super::mesh::Mesh;
 use super::metrics::Metrics;
 use super::service_fence::{self, Context};
@@ -19,7 +23,7 @@ use super::watches;
 use crate::fence::Settings;
 use crate::graph::{Graph, ObjectKey};
 use crate::server;
-use crate::sources::access_log;
+use crate::sources::{Observer, access_log};
 
 /// What `palisade run` is told.
 #[derive(Clone, Debug)]
@@ -36,9 +40,14 @@ pub struct Options {
     pub settings: Settings,
     /// The name of this instance, for Events.
     pub instance: Option<String>,
+    /// The `Lease` by which replicas decide who leads, and the name of this one in it; `None` if it is the only one.
+    pub election: Option<(ObjectKey, String)>,
 }
 
-/// Runs the operator until `stop` is cancelled.
+/// What only the leader does: it is started when this replica leads.
+type Part = BoxFuture<'static, ()>;
+
+/// Runs the operator until `stop` is cancelled. Every replica watches and is ready; one leads: it learns and writes.
 ///
 /// # Errors
 /// If an address cannot be bound, or a part of the operator ends before it is told to.
@@ -46,8 +55,16 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let access_log_metrics = access_log::Metrics::register(&mut registry);
-    let access_log = bind(options.access_log_address, "access logs").await?;
+    let leadership = Leadership::register(&mut registry);
     let http = bind(options.http_address, "health and metrics").await?;
+    // By the client that all others get, only the leader can write.
+    let (client, election) = match options.election {
+        Some((lease, identity)) => {
+            let election = Election::new(client.clone(), &lease, identity, leadership.clone());
+            (leadership.guard(client), Some(election))
+        }
+        None => (client, None),
+    };
 
     let learning = options.settings.defaults.learning();
     let graph = Graph::new(&options.cluster_domain).with_learning(learning);
@@ -56,8 +73,6 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     tasks.spawn(owner.run(stop.clone()));
     let serving = server::serve(http, mesh.clone(), registry, stop.clone());
     tasks.spawn(async move { report(serving.await, "serving health and metrics") });
-    let serving = access_log::serve(access_log, mesh.observer(), access_log_metrics, stop.clone());
-    tasks.spawn(async move { report(serving.await, "serving access logs") });
 
     let (listed, synced) = mpsc::channel(16);
     let caches = watches::start(&client, &mesh, &stop, &mut tasks, &listed);
@@ -67,17 +82,23 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
 
     let (instance, settings) = (options.instance, options.settings);
     let context = Context::new(client, instance, mesh.clone(), caches, switch, settings, metrics);
-    let context = Arc::new(context);
-    tasks.spawn(control(context, mesh, synced, triggers, stop.clone()));
+    let keys = futures::StreamExt::take_until(ReceiverStream::new(triggers), stop.clone().cancelled_owned());
+    let parts: Vec<Part> = vec![
+        // Who does not lead does not even listen, so that Envoy comes to who does.
+        learn(options.access_log_address, mesh.observer(), access_log_metrics, stop.clone()).boxed(),
+        service_fence::run(Arc::new(context), keys).boxed(),
+    ];
+    tasks.spawn(lead(election, parts, mesh, synced, stop.clone()));
     supervise(tasks, &stop).await
 }
 
-/// Starts deciding once every watch has listed its objects: on half a picture nothing is decided.
-async fn control(
-    context: Arc<Context>,
+/// Starts `parts` once every watch has listed its objects (on half a picture nothing is decided) and this replica
+/// leads. When another one does, it ends at once.
+async fn lead(
+    election: Option<Election>,
+    parts: Vec<Part>,
     mesh: Mesh,
     mut synced: mpsc::Receiver<()>,
-    triggers: mpsc::Receiver<ObjectKey>,
     stop: CancellationToken,
 ) {
     // The kinds and the switch.
@@ -89,10 +110,41 @@ async fn control(
     }
     mesh.settled().await;
     mesh.set_synced();
-    info!("every watch has listed its objects; fences are brought about from now on");
-    let triggers = ReceiverStream::new(triggers);
-    let keys = futures::StreamExt::take_until(triggers, stop.cancelled_owned());
-    service_fence::run(context, keys).await;
+    info!("every watch has listed its objects");
+    let Some(mut election) = election else { return together(parts, &stop).await };
+    if stop.run_until_cancelled(election.won()).await.is_none() {
+        return;
+    }
+    let told = tokio::select! {
+        () = election.lost() => false,
+        () = together(parts, &stop) => true,
+    };
+    if told {
+        election.release().await;
+    }
+}
+
+/// Runs parts until one of them ends, and then the others' ends. Dropped, it stops them in the middle.
+async fn together(parts: Vec<Part>, stop: &CancellationToken) {
+    let tasks = parts.into_iter().collect::<JoinSet<_>>();
+    if let Err(error) = supervise(tasks, stop).await {
+        error!("{error:#}");
+    }
+}
+
+/// Learns from access logs.
+async fn learn(
+    address: SocketAddr,
+    observer: Observer,
+    metrics: access_log::Metrics,
+    stop: CancellationToken,
+) {
+    match bind(address, "access logs").await {
+        Ok(listener) => {
+            report(access_log::serve(listener, observer, metrics, stop).await, "serving access logs");
+        }
+        Err(error) => error!("{error:#}"),
+    }
 }
 
 /// Waits for the end of all parts. One that ends by itself ends the others, so that the process is restarted
@@ -116,7 +168,7 @@ async fn until(stop: CancellationToken, part: impl Future<Output = ()> + Send) {
 
 fn report<E: std::error::Error>(result: Result<(), E>, what: &'static str) {
     if let Err(error) = result {
-        tracing::error!(%error, "{what} failed");
+        error!(%error, "{what} failed");
     }
 }
 

@@ -9,6 +9,7 @@ mod exact;
 mod fixtures;
 mod history;
 mod hostile_logs;
+mod leader;
 mod live;
 mod names;
 mod protocols;
@@ -53,6 +54,7 @@ fn main() -> Result<()> {
         case("quiet", |world| quiet::run(world).boxed_local()),
         case("bad-input", |world| bad_input::run(world).boxed_local()),
         case("restart", |world| restart::run(world).boxed_local()),
+        case("leader", |world| leader::run(world).boxed_local()),
         case("servers-gone", |world| servers_gone::run(world).boxed_local()),
         case("live", |world| live::run(world).boxed_local()),
         // The last: it uninstalls.

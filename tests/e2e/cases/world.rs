@@ -36,6 +36,7 @@ impl World {
     /// The same with more values, which are those of the next installation only.
     pub async fn install_with(&self, more: &[&str]) -> Result<()> {
         let values = [
+            "replicas=1",
             "globalProxy.replicas=1",
             "fence.drain=7s",
             "fence.openSettle=3s",

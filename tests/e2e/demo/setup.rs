@@ -71,7 +71,8 @@ pub async fn bookinfo(mesh: &Mesh, istio: &Path) -> Result<()> {
 /// Installs the chart. The bed's proxies drain for 5 s, so fences wait for 7.
 pub async fn palisade(mesh: &Mesh) -> Result<()> {
     let chart = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../charts/palisade").canonicalize()?;
-    mesh.install(&chart, "palisade", PALISADE, &["globalProxy.replicas=1", "fence.drain=7s"]).await
+    mesh.install(&chart, "palisade", PALISADE, &["replicas=1", "globalProxy.replicas=1", "fence.drain=7s"])
+        .await
 }
 
 /// Waits until all these pods' Envoys have clusters of the services of these numbers.

@@ -24,7 +24,35 @@ impl Mesh {
     /// # Errors
     /// When the container does not run.
     pub async fn kill(&self, pod: &str, container: &str) -> Result<()> {
-        Ok(killpg(Pid::from_raw(self.process(pod, container).await?), Signal::SIGKILL)?)
+        self.signal(pod, container, Signal::SIGKILL).await
+    }
+
+    /// Has all processes of a container stand still, as on a machine that is out of memory or out of reach.
+    ///
+    /// # Errors
+    /// When the container does not run.
+    pub async fn freeze(&self, pod: &str, container: &str) -> Result<()> {
+        self.signal(pod, container, Signal::SIGSTOP).await
+    }
+
+    /// Has them go on.
+    ///
+    /// # Errors
+    /// When the container does not run.
+    pub async fn thaw(&self, pod: &str, container: &str) -> Result<()> {
+        self.signal(pod, container, Signal::SIGCONT).await
+    }
+
+    /// What a container has written.
+    ///
+    /// # Errors
+    /// When there is no such container.
+    pub async fn log(&self, pod: &str, container: &str) -> Result<String> {
+        inspect::logs(&self.bed, pod, Some(container)).await
+    }
+
+    async fn signal(&self, pod: &str, container: &str, signal: Signal) -> Result<()> {
+        Ok(killpg(Pid::from_raw(self.process(pod, container).await?), signal)?)
     }
 
     /// The process of a container: another one once the container was started again.
