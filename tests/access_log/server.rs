@@ -218,3 +218,30 @@ async fn a_silent_connection_is_closed() {
     server.stop.cancel();
     server.served.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_stream_too_many_is_refused_and_one_that_ends_makes_room() {
+    let mut running = Running::start().await;
+    let (held, mut open) = (CancellationToken::new(), tokio::task::JoinSet::new());
+    let a_connection = limits::STREAMS_PER_CONNECTION as usize;
+    for _ in 0..limits::STREAMS / a_connection {
+        let client = AccessLogServiceClient::new(running.channel().await);
+        for _ in 0..a_connection {
+            let (mut client, held) = (client.clone(), held.clone());
+            let silent = stream::once(async move {
+                held.cancelled().await;
+                message(vec![])
+            });
+            open.spawn(async move { client.stream_access_logs(silent).await });
+        }
+    }
+    until(|| usize::try_from(running.metrics.streams()) == Ok(limits::STREAMS)).await;
+    let refused = running.send(vec![message(vec![call(0, 0)])]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    held.cancel();
+    while let Some(ended) = soon(open.join_next()).await {
+        ended.unwrap().unwrap();
+    }
+    running.assert_alive().await;
+    running.stop().await;
+}

@@ -14,15 +14,24 @@ pub const FIRST_BYTE: Duration = Duration::from_secs(5);
 /// Streams of one connection at a time. Envoy opens one for each log name and each kind of entry.
 pub const STREAMS_PER_CONNECTION: u32 = 16;
 
+/// Streams of all connections at a time.
+pub const STREAMS: usize = 1024;
+
 /// Bytes of one message. Envoy sends what it has when 16 KiB are together (`buffer_size_bytes`), so a message
-/// is larger only by its last entry.
-pub const MESSAGE: usize = 4 << 20;
+/// is larger only by its last entry, which is at most twice a request's headers (60 KiB unless it is told otherwise).
+pub const MESSAGE: usize = 192 << 10;
 
 /// Bytes that a stream may send ahead of us.
-pub const STREAM_WINDOW: u32 = 1 << 20;
+pub const STREAM_WINDOW: u32 = 128 << 10;
 
 /// Bytes that all streams of a connection together may send ahead of us.
-pub const CONNECTION_WINDOW: u32 = 2 << 20;
+pub const CONNECTION_WINDOW: u32 = 128 << 10;
+
+/// Bytes that all peers together can make us hold: a message of every stream, and what was sent ahead.
+pub const MEMORY: usize = STREAMS * MESSAGE + CONNECTIONS * CONNECTION_WINDOW as usize;
+
+// Half of what the chart lets the operator have.
+const _: () = assert!(MEMORY <= 256 << 20);
 
 /// Bytes of the headers of one stream.
 pub const HEADER_LIST: u32 = 16 << 10;

@@ -1,16 +1,18 @@
 //! The gRPC service, written out: it has one method, and generated code would bring the full messages along.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::{ClientStreamingService, Grpc, NamedService};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::ingest::Ingest;
 use super::limits;
@@ -22,12 +24,13 @@ const STREAM_ACCESS_LOGS: &str = "/envoy.service.accesslog.v3.AccessLogService/S
 #[derive(Clone)]
 pub(super) struct AccessLogService {
     ingest: Ingest,
+    slots: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 impl AccessLogService {
     pub(super) fn new(ingest: Ingest, stop: CancellationToken) -> Self {
-        Self { ingest, stop }
+        Self { ingest, slots: Arc::new(Semaphore::new(limits::STREAMS)), stop }
     }
 
     /// Reads a stream to its end. Returns what the peer is told; `StreamAccessLogsResponse` has no fields.
@@ -68,6 +71,10 @@ impl Service<http::Request<Body>> for AccessLogService {
             if request.uri().path() != STREAM_ACCESS_LOGS {
                 return Ok(Status::unimplemented("only StreamAccessLogs is served").into_http());
             }
+            let Ok(_slot) = service.slots.clone().try_acquire_owned() else {
+                warn!(limit = limits::STREAMS, "too many access log streams; a new one is refused");
+                return Ok(Status::resource_exhausted("too many streams").into_http());
+            };
             let mut grpc =
                 Grpc::new(ProstCodec::<(), Message>::new()).max_decoding_message_size(limits::MESSAGE);
             Ok(grpc.client_streaming(StreamAccessLogs(service), request).await)
