@@ -1,3 +1,4 @@
+use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -9,6 +10,8 @@ use prometheus_client::registry::Registry;
 pub struct Metrics {
     writes: Family<WriteLabels, Counter>,
     reconciles: Histogram,
+    learning: Histogram,
+    expired: Counter,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -32,7 +35,12 @@ impl Metrics {
         let metrics = Self {
             writes: Family::default(),
             reconciles: Histogram::new(exponential_buckets(0.000_1, 4.0, 10)),
+            learning: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
+            expired: Counter::default(),
         };
+        for kind in [Written::Sidecar, Written::Status, Written::Finalizer, Written::Event] {
+            drop(metrics.writes.get_or_create(&WriteLabels { kind, result: "ok" }));
+        }
         registry.register(
             "palisade_writes",
             "Requests to the API server that were to change something, by kind and result",
@@ -43,11 +51,33 @@ impl Metrics {
             "How long it took to decide about a fence and to write the outcome",
             metrics.reconciles.clone(),
         );
+        registry.register(
+            "palisade_learning_duration_seconds",
+            "From the first call to a host that was seen to the Sidecar that has its cluster",
+            metrics.learning.clone(),
+        );
+        registry.register(
+            "palisade_expired_hosts",
+            "Hosts that left a fence because nobody has used them for their retention",
+            metrics.expired.clone(),
+        );
         metrics
     }
 
     pub(super) fn wrote(&self, kind: Written, result: &'static str) {
         self.writes.get_or_create(&WriteLabels { kind, result }).inc();
+    }
+
+    /// Hosts whose first calls were seen at these times are in a Sidecar now.
+    pub(super) fn learned(&self, first_calls: impl IntoIterator<Item = Timestamp>) {
+        let now = Timestamp::now();
+        for seen in first_calls {
+            self.learning.observe(now.duration_since(seen).as_secs_f64().max(0.0));
+        }
+    }
+
+    pub(super) fn expired(&self, hosts: usize) {
+        self.expired.inc_by(hosts as u64);
     }
 
     pub(super) fn reconciled(&self, since: std::time::Instant) {

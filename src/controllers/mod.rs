@@ -8,6 +8,7 @@
 
 mod backoff;
 mod cache;
+mod census;
 mod error;
 mod leadership;
 mod lease;
@@ -23,7 +24,9 @@ mod virtual_services;
 mod watches;
 mod write;
 
+pub use census::Census;
 pub use error::Error;
+pub use leadership::Leadership;
 pub use mesh::{Mesh, Message};
 pub use metrics::Metrics;
 pub use operator::{Options, run};

@@ -13,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use super::census::Census;
 use super::leadership::Leadership;
 use super::lease::Election;
 use super::mesh::Mesh;
@@ -71,11 +72,12 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let (mesh, owner, triggers) = Mesh::over(graph);
     let mut tasks = JoinSet::new();
     tasks.spawn(owner.run(stop.clone()));
+    let (listed, synced) = mpsc::channel(16);
+    let caches = watches::start(&client, &mesh, &stop, &mut tasks, &listed);
+    registry.register_collector(Box::new(Census::new(caches.clone())));
     let serving = server::serve(http, mesh.clone(), registry, stop.clone());
     tasks.spawn(async move { report(serving.await, "serving health and metrics") });
 
-    let (listed, synced) = mpsc::channel(16);
-    let caches = watches::start(&client, &mesh, &stop, &mut tasks, &listed);
     let switch = Switch::default();
     let following = switch.clone().follow(client.clone(), options.switch.clone(), mesh.clone(), listed);
     tasks.spawn(until(stop.clone(), following));

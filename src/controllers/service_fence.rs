@@ -130,7 +130,7 @@ impl Context {
             self.caches.fences.wrote(key, self.writer.hold(fence, true).await?);
         }
         let warms = matches!(plan.sidecar, SidecarAction::Warm(_));
-        let warmed = if warms { self.apply(key, fence, sidecar, &plan.sidecar).await } else { Ok(()) };
+        let warmed = if warms { self.apply(key, fence, sidecar, plan).await } else { Ok(()) };
         if !going && fence.status.as_ref() != Some(&plan.status) {
             self.caches.fences.wrote(key, self.writer.status(fence, &plan.status).await?);
             for transition in &plan.transitions {
@@ -140,7 +140,7 @@ impl Context {
         self.forget(key, plan).await;
         warmed?;
         if !warms {
-            self.apply(key, fence, sidecar, &plan.sidecar).await?;
+            self.apply(key, fence, sidecar, plan).await?;
         }
         if held && !plan.hold {
             match self.writer.hold(fence, false).await {
@@ -157,7 +157,18 @@ impl Context {
         if !plan.expired.is_empty() {
             debug!(fence = %key, hosts = ?plan.expired, "hosts leave that nobody has used for long");
             self.mesh.tell(Message::Change(Change::Forget(key.clone(), plan.expired.clone()))).await;
+            self.metrics.expired(plan.expired.len());
         }
+    }
+
+    /// When the first calls to the hosts were seen that the fence learns by this plan.
+    fn first_calls(&self, key: &ObjectKey, fence: &ServiceFence, plan: &Plan) -> Vec<Timestamp> {
+        let noted =
+            |host: &str| fence.status.as_ref().is_some_and(|status| status.domains.contains_key(host));
+        let graph = self.mesh.graph();
+        let known = graph.fence(key).into_iter().flat_map(|facts| &facts.known);
+        let new = known.filter(|(host, _)| plan.status.domains.contains_key(&***host) && !noted(host));
+        new.map(|(_, known)| known.first_seen).collect()
     }
 
     async fn apply(
@@ -165,12 +176,13 @@ impl Context {
         key: &ObjectKey,
         fence: &ServiceFence,
         current: Option<&Sidecar>,
-        action: &SidecarAction,
+        plan: &Plan,
     ) -> Result<(), Error> {
-        match (action, current) {
+        match (&plan.sidecar, current) {
             (SidecarAction::Warm(desired) | SidecarAction::Apply(desired), _) => {
                 let owned = current.is_some_and(|current| is_owned_by(current, fence));
                 self.caches.sidecars.wrote(key, self.writer.sidecar(desired, owned).await?);
+                self.metrics.learned(self.first_calls(key, fence, plan));
                 debug!(fence = %key, "Sidecar applied");
             }
             (SidecarAction::Delete, Some(current)) => {

@@ -1,9 +1,11 @@
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Resource;
 
 use super::Transition;
-use crate::api::{DEGRADED, DependencySource, LEARNING, ServiceFence, reasons};
+use crate::api::{DEGRADED, Dependency, DependencySource, LEARNING, ServiceFence, reasons};
 use crate::graph::FenceFacts;
 
 /// What a condition says.
@@ -42,11 +44,10 @@ pub(super) fn whole_seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
-/// Whether calls of the workload were seen, and by whom. It says nothing that a restart would forget.
-pub(super) fn learning(facts: Option<&FenceFacts>) -> Statement {
-    let seen = |source: DependencySource| {
-        facts.is_some_and(|facts| facts.known.values().any(|known| known.sources.contains(&source)))
-    };
+/// Whether calls of the workload were seen, and by whom: by what the status says of its `domains`, so that it changes
+/// with them and a restart forgets none of it.
+pub(super) fn learning(facts: Option<&FenceFacts>, domains: &BTreeMap<String, Dependency>) -> Statement {
+    let seen = |source: DependencySource| domains.values().any(|domain| domain.sources.contains(&source));
     let told: Vec<_> = DependencySource::LEARNED.into_iter().filter(|source| seen(*source)).collect();
     let direct = told.iter().any(|source| source.sees_direct_calls());
     let retention = facts.map(|facts| facts.learning.retention).filter(|_| direct);

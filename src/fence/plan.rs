@@ -243,7 +243,7 @@ impl Input<'_> {
         let stays = self.owned().is_some() && sidecar != SidecarAction::Delete;
         let degraded = conditions::degraded(self.fence, facts);
         let told = [status::transition(self.fence, verdict), conditions::transition(self.fence, &degraded)];
-        let others = [conditions::learning(facts), degraded];
+        let others = [conditions::learning(facts, &domains), degraded];
         Plan {
             hold: stays || matches!(sidecar, SidecarAction::Warm(_) | SidecarAction::Apply(_)),
             sidecar,

@@ -201,6 +201,15 @@ impl Graph {
         verdicts.min().unwrap_or(Judgement::Unfenced)
     }
 
+    /// The fences of the pod at `caller` that know `host`.
+    pub fn fences_knowing(&self, caller: IpAddr, host: &str) -> impl Iterator<Item = &ObjectKey> {
+        let fences = self.workloads.fences_of(caller).map(|fences| fences.iter());
+        fences
+            .into_iter()
+            .flatten()
+            .filter(move |key| self.fences.get(key).is_some_and(|facts| facts.known.contains_key(host)))
+    }
+
     /// Takes one change in, and names the fences for which it makes a difference.
     pub fn apply(&mut self, change: Change) -> BTreeSet<ObjectKey> {
         match change {

@@ -19,7 +19,8 @@ use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::
 };
 use jiff::{SignedDuration, Timestamp};
 use palisade::graph::Learning;
-use palisade::sources::access_log::{Ingest, Message, Outcome, Unreadable, limits};
+use palisade::sources::access_log::{Ingest, Message, Metrics, Outcome, Unreadable, limits};
+use prometheus_client::registry::Registry;
 use prost::Message as _;
 
 use mesh::{Owner, call, caller, cluster, entry, graph, host, message, noon};
@@ -174,4 +175,40 @@ fn what_comes_before_a_break_in_the_list_is_learned() {
     assert_eq!(ingest(&owner).message(message, noon()), Err(Unreadable::Truncated));
     owner.learn();
     assert_eq!(owner.known(0), [host(0)]);
+}
+
+/// The lines of a metric that are not zero, without its name.
+fn exposed(registry: &Registry, metric: &str) -> Vec<String> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    let lines = text.lines().filter_map(|line| Some(line.strip_prefix(metric)?.to_owned()));
+    lines.filter(|line| !line.ends_with(" 0")).collect()
+}
+
+#[test]
+fn calls_that_stay_on_the_detour_are_counted_by_caller_and_host() {
+    let (mut registry, mut owner) = (Registry::default(), Owner::new(graph(2, 2), 8));
+    owner.metrics = Metrics::register(&mut registry);
+    read(&owner, &message(vec![call(0, 1), call(1, 1)]), noon());
+    assert_eq!(exposed(&registry, "palisade_detours_total"), [""; 0], "a first call has to take the detour");
+    owner.learn();
+    read(&owner, &message(vec![call(0, 1), call(0, 1), call(1, 0)]), noon());
+    read(&owner, &message(vec![call(0, 1)]), noon() + Learning::default().precision());
+    let labels = format!(r#"{{caller_namespace="callers",fence="caller-0",host="{}"}}"#, host(1));
+    assert_eq!(exposed(&registry, "palisade_detours_total"), [format!("{labels} 3")]);
+}
+
+#[test]
+fn detours_of_many_pairs_are_counted_together_in_the_end() {
+    let (mut registry, mut owner) = (Registry::default(), Owner::new(graph(40, 30), 8));
+    owner.metrics = Metrics::register(&mut registry);
+    let all: Vec<_> = (0..40).flat_map(|from| (0..30).map(move |to| call(from, to))).collect();
+    for _ in 0..2 {
+        read(&owner, &message(all.clone()), noon());
+        owner.learn();
+    }
+    let lines = exposed(&registry, "palisade_detours_total");
+    assert_eq!(lines.len(), 1001);
+    let other = r#"{caller_namespace="other",fence="other",host="other"} 200"#;
+    assert!(lines.iter().any(|line| line == other), "{:?}", lines.last());
 }

@@ -21,14 +21,15 @@ use kube::runtime::reflector::store;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use palisade::api::{
-    DependencySource, READY, ServiceFence, ServiceFenceSpec, WorkloadSelector as FenceSelector, reasons,
+    DEGRADED, DependencySource, Learning, READY, ServiceFence, ServiceFenceSpec,
+    WorkloadSelector as FenceSelector, reasons,
 };
 use palisade::controllers::{Caches, Context, Error, Mesh, Message, Metrics, Switch, reconcile};
 use palisade::fence::{
     CLUSTERS_ADDED, Defaults, GlobalProxy, ROUTES_ADDED, ROUTES_REMOVED, Settings, Timings, WIDENED, known,
 };
 use palisade::graph::{
-    Change, EgressHost, Fence, Labels, ObjectKey, Observation, Pod, PodSelection, Service,
+    Change, Coverage, Covered, EgressHost, Fence, Labels, ObjectKey, Observation, Pod, PodSelection, Service,
 };
 use palisade::istio::Sidecar;
 use prometheus_client::registry::Registry;
@@ -348,6 +349,58 @@ async fn a_learned_host_costs_one_status_and_two_sidecars() {
     assert_eq!(bench.lines().await, [SIDECAR]);
     assert_eq!(bench.routed(), [PROXY.to_owned(), format!("shop/{REVIEWS}")]);
     bench.an_hour_later().await;
+    assert_eq!(bench.lines().await, NOTHING);
+}
+
+#[tokio::test]
+async fn an_unused_host_costs_one_status_and_is_forgotten() {
+    let mut bench = Bench::fenced().await;
+    let (now, hours) = (Timestamp::now(), SignedDuration::from_hours);
+    let seen = |host: &str, source, seen| {
+        Change::Call(Observation { caller: caller(), host: host.into(), source, seen })
+    };
+    bench.tell(Change::Service(Service { key: ObjectKey::new("shop", "used"), ..Service::default() })).await;
+    let used = "used.shop.svc.cluster.local";
+    bench.tell(seen(REVIEWS, DependencySource::AccessLog, now - hours(1000))).await;
+    bench.tell(seen(used, DependencySource::Prometheus, now)).await;
+    for _ in 0..3 {
+        bench.reconcile().await.unwrap();
+        bench.an_hour_later().await;
+    }
+    assert_eq!(bench.lines().await, NOTHING, "nobody has watched");
+    let time = Coverage { since: now - hours(1000), until: now };
+    bench.tell(Change::Covered(Covered { source: DependencySource::Prometheus, time })).await;
+    assert_eq!(bench.lines().await, [STATUS, SIDECAR]);
+    let status = bench.noted_one(STATUS).body["status"].clone();
+    assert_eq!(status["domains"].as_object().unwrap().keys().collect::<Vec<_>>(), [used]);
+    assert_eq!(status["conditions"][1]["reason"], reasons::CALLS_SEEN);
+    bench.mesh.settled().await;
+    let knows = |bench: &Bench| bench.mesh.graph().fence(&key()).unwrap().known.contains_key(REVIEWS);
+    assert!(!knows(&bench));
+    bench.an_hour_later().await;
+    assert_eq!((bench.lines().await, knows(&bench)), (vec![SIDECAR.to_owned()], false));
+    assert_eq!(bench.lines().await, NOTHING);
+}
+
+#[tokio::test]
+async fn a_bound_that_bites_is_told_by_one_status_and_one_event() {
+    let mut fence = fence();
+    fence.spec.learning = Some(Learning { max_hosts: Some(1), ..Learning::default() });
+    let mut bench = Bench::with(fence).await;
+    for _ in 0..4 {
+        bench.reconcile().await.unwrap();
+        bench.an_hour_later().await;
+    }
+    bench.call(REVIEWS).await;
+    assert_eq!(bench.lines().await, [SIDECAR, STATUS, EVENT]);
+    let event = &bench.noted_one(EVENT).body;
+    assert_eq!([&event["type"], &event["reason"]], [&json!("Warning"), &json!(reasons::HOST_LIMIT)]);
+    let degraded = &bench.noted_one(STATUS).body["status"]["conditions"][2];
+    assert_eq!([&degraded["type"], &degraded["status"]], [&json!(DEGRADED), &json!("True")]);
+    bench.an_hour_later().await;
+    assert_eq!(bench.lines().await, [SIDECAR]);
+    bench.tell(Change::Service(Service { key: ObjectKey::new("shop", "more"), ..Service::default() })).await;
+    bench.call("more.shop.svc.cluster.local").await;
     assert_eq!(bench.lines().await, NOTHING);
 }
 

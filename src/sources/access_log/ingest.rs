@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::detours::Seen;
 use super::entry::{Call, decode};
 use super::limits::BATCH;
 use super::metrics::{Metrics, OpenStream, Outcome, Tally};
@@ -37,6 +38,7 @@ impl Ingest {
         let mut reading = Reading::new(&graph, now);
         let result = message.entries().try_for_each(|entry| entry.map(|bytes| reading.read(bytes)));
         self.metrics.add(&reading.tally);
+        self.metrics.add_detours(&graph, &reading.detours);
         self.hand_on(reading.news, now);
         result
     }
@@ -71,11 +73,12 @@ struct Reading<'a> {
     now: Timestamp,
     tally: Tally,
     news: News,
+    detours: Seen,
 }
 
 impl<'a> Reading<'a> {
     fn new(graph: &'a Graph, now: Timestamp) -> Self {
-        Self { graph, now, tally: Tally::default(), news: News::new() }
+        Self { graph, now, tally: Tally::default(), news: News::new(), detours: Seen::default() }
     }
 
     fn read(&mut self, entry: Bytes) {
@@ -91,6 +94,9 @@ impl<'a> Reading<'a> {
         let judgement = self.graph.judge(call.caller, host, self.now);
         if matches!(judgement, Judgement::New | Judgement::Stale) {
             self.note(call.caller, host);
+        }
+        if matches!(judgement, Judgement::Known | Judgement::Stale) {
+            self.detours.note(call.caller, host);
         }
         judgement.into()
     }

@@ -4,7 +4,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::graph::Judgement;
+use super::detours::{Detours, Seen};
+use crate::graph::{Graph, Judgement};
 
 /// What became of a log entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,11 +114,12 @@ pub struct Metrics {
     entries: [Counter; Outcome::COUNT],
     streams: Gauge,
     dropped: Counter,
+    detours: Detours,
 }
 
 impl Metrics {
     /// Makes the metrics and registers them: `palisade_access_log_entries_total`, by `outcome`,
-    /// `palisade_access_log_streams`, and `palisade_observations_dropped_total`.
+    /// `palisade_access_log_streams`, `palisade_observations_dropped_total` and `palisade_detours_total`.
     pub fn register(registry: &mut Registry) -> Self {
         let (entries, streams, dropped) =
             (Family::<EntryLabels, Counter>::default(), Gauge::default(), Counter::default());
@@ -133,7 +135,8 @@ impl Metrics {
             dropped.clone(),
         );
         let entries = Outcome::ALL.map(|outcome| entries.get_or_create_owned(&EntryLabels { outcome }));
-        Self { entries, streams, dropped }
+        let detours = Detours::register(registry);
+        Self { entries, streams, dropped, detours }
     }
 
     /// How many entries had this outcome.
@@ -158,6 +161,10 @@ impl Metrics {
         for (counter, count) in self.entries.iter().zip(tally.0).filter(|(_, count)| *count > 0) {
             counter.inc_by(count);
         }
+    }
+
+    pub(super) fn add_detours(&self, graph: &Graph, seen: &Seen) {
+        self.detours.add(graph, seen);
     }
 
     pub(super) fn add_dropped(&self, count: usize) {

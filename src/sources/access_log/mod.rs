@@ -13,6 +13,7 @@
 //! peer can make grow has a limit in [`limits`], and no input can end more than the stream that carried it.
 
 mod connections;
+mod detours;
 mod entry;
 mod ingest;
 pub mod limits;
