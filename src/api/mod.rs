@@ -59,4 +59,6 @@ pub mod reasons {
     pub const HOST_LIMIT: &str = "HostLimit";
     /// Degraded: the workload calls hosts of namespaces that the fence may not learn; they stay on the detour.
     pub const NAMESPACE_NOT_ALLOWED: &str = "NamespaceNotAllowed";
+    /// Degraded: policies name the workload as a caller of more hosts than may be listed for their sake.
+    pub const POLICY_LIMIT: &str = "PolicyLimit";
 }

@@ -195,6 +195,8 @@ pub enum DependencySource {
     AccessLog,
     /// Metrics of the workload's own proxies, in Prometheus.
     Prometheus,
+    /// An `AuthorizationPolicy` that names the workload as a caller of the host.
+    Policy,
 }
 
 impl DependencySource {

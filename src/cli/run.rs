@@ -34,6 +34,10 @@ pub(super) struct Run {
     /// The `ConfigMap` that opens all fences, as namespace/name.
     #[arg(long, env = "PALISADE_SWITCH", default_value = "palisade-system/palisade", value_parser = key)]
     switch: ObjectKey,
+    /// The `ConfigMap` of the mesh's configuration (`istio-<revision>` for a revision), as namespace/name. Its
+    /// namespace is taken for Istio's root namespace.
+    #[arg(long, default_value = "istio-system/istio", value_parser = key)]
+    mesh_config: ObjectKey,
     /// The cluster's DNS domain.
     #[arg(long, default_value = "cluster.local")]
     cluster_domain: String,
@@ -95,6 +99,7 @@ impl Run {
             http_address: self.http_address,
             cluster_domain: self.cluster_domain,
             switch: self.switch,
+            mesh_config: self.mesh_config,
             settings: Settings { global_proxy: self.global_proxy, timings, defaults: config.fence },
             election: self.lease.zip(self.instance.clone()),
             instance: self.instance,

@@ -9,6 +9,7 @@
 mod backoff;
 mod cache;
 mod census;
+mod declarations;
 mod error;
 mod leadership;
 mod lease;
@@ -18,6 +19,7 @@ mod mesh;
 mod metrics;
 mod operator;
 mod pods;
+mod policies;
 mod service_fence;
 mod switch;
 mod virtual_services;

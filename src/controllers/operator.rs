@@ -22,7 +22,7 @@ use super::service_fence::{self, Context};
 use super::switch::Switch;
 use super::watches;
 use crate::fence::Settings;
-use crate::graph::{Graph, ObjectKey};
+use crate::graph::{Authority, Graph, Identity, ObjectKey};
 use crate::server;
 use crate::sources::{Observer, access_log};
 
@@ -37,12 +37,28 @@ pub struct Options {
     pub cluster_domain: String,
     /// The `ConfigMap` that opens all fences.
     pub switch: ObjectKey,
+    /// The `ConfigMap` of the mesh's configuration, in Istio's root namespace.
+    pub mesh_config: ObjectKey,
     /// What holds for all fences.
     pub settings: Settings,
     /// The name of this instance, for Events.
     pub instance: Option<String>,
     /// The `Lease` by which replicas decide who leads, and the name of this one in it; `None` if it is the only one.
     pub election: Option<(ObjectKey, String)>,
+}
+
+impl Options {
+    /// A graph of the mesh in which nothing is known yet. The global proxy runs, as its chart has it, under a service
+    /// account of its Service's name.
+    fn graph(&self) -> Graph {
+        let proxy = &self.settings.global_proxy.host;
+        let account = proxy.host.split('.').next().unwrap_or_default().into();
+        let learning = self.settings.defaults.learning();
+        Graph::new(&self.cluster_domain).with_learning(learning).under(Authority {
+            root_namespace: self.mesh_config.namespace.clone(),
+            global_proxy: Some(Identity { namespace: proxy.namespace.clone(), account }),
+        })
+    }
 }
 
 /// What only the leader does: it is started when this replica leads.
@@ -53,6 +69,7 @@ type Part = BoxFuture<'static, ()>;
 /// # Errors
 /// If an address cannot be bound, or a part of the operator ends before it is told to.
 pub async fn run(client: Client, options: Options, stop: CancellationToken) -> anyhow::Result<()> {
+    let graph = options.graph();
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let access_log_metrics = access_log::Metrics::register(&mut registry);
@@ -67,8 +84,6 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         None => (client, None),
     };
 
-    let learning = options.settings.defaults.learning();
-    let graph = Graph::new(&options.cluster_domain).with_learning(learning);
     let (mesh, owner, triggers) = Mesh::over(graph);
     let mut tasks = JoinSet::new();
     tasks.spawn(owner.run(stop.clone()));

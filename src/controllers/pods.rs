@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
@@ -20,8 +21,14 @@ pub(super) fn changed(pod: &Pod) -> Change {
         key: ObjectKey::of(pod),
         ips,
         labels: Labels::from(pod.labels().clone()),
+        account: account(pod),
         proxy,
     })
+}
+
+/// The service account, which the API server fills in.
+fn account(pod: &Pod) -> Arc<str> {
+    pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default").into()
 }
 
 fn addresses(pod: &Pod) -> Vec<IpAddr> {

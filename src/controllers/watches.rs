@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceSpec};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::cache::Cache;
+use super::declarations;
 use super::mesh::{Mesh, Message};
 use super::{pods, virtual_services};
 use crate::api::ServiceFence;
@@ -44,14 +45,14 @@ impl Caches {
 }
 
 /// What a kind of object means for the graph.
-struct Kind<K> {
-    changed: fn(&K) -> Change,
-    gone: fn(ObjectKey) -> Change,
-    known: fn(&Graph) -> Vec<ObjectKey>,
+pub(super) struct Kind<K> {
+    pub(super) changed: fn(&K) -> Change,
+    pub(super) gone: fn(ObjectKey) -> Change,
+    pub(super) known: fn(&Graph) -> Vec<ObjectKey>,
 }
 
 /// How many kinds are watched here.
-pub(super) const KINDS: usize = 7;
+pub(super) const KINDS: usize = 8;
 
 /// Watches everything that decisions rest on, until `stop` is cancelled; `listed` hears once for each kind that
 /// has been listed.
@@ -76,6 +77,7 @@ pub(super) fn start(
         follow(events(client), mesh.clone(), NAMESPACES, listed.clone()).boxed(),
         follow(fences, mesh.clone(), FENCES, listed.clone()).boxed(),
         touch(sidecars, mesh.clone(), listed.clone()).boxed(),
+        follow(optional_events(client), mesh.clone(), declarations::POLICIES, listed.clone()).boxed(),
     ];
     for watch in watches {
         let stop = stop.clone();
@@ -91,20 +93,24 @@ fn events<K>(client: &Client) -> impl Stream<Item = Event<K>> + Send + use<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    watch(Api::<K>::all(client.clone()), watcher::Config::default())
-        .default_backoff()
-        .filter_map(|event| async {
-            event
-                .inspect_err(|error| warn!(kind = %K::kind(&()), %error, "watch failed; it starts again"))
-                .ok()
-        })
-        .map(|mut event| {
-            // Nobody reads them, and they are often larger than the rest.
-            if let Event::Apply(object) | Event::InitApply(object) = &mut event {
-                object.meta_mut().managed_fields = None;
-            }
-            event
-        })
+    results(client).filter_map(|event| std::future::ready(heard(event)))
+}
+
+fn results<K>(client: &Client) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    watch(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff().map_ok(|mut event| {
+        // Nobody reads them, and they are often larger than the rest.
+        if let Event::Apply(object) | Event::InitApply(object) = &mut event {
+            object.meta_mut().managed_fields = None;
+        }
+        event
+    })
+}
+
+fn heard<K: Resource<DynamicType = ()>>(event: watcher::Result<Event<K>>) -> Option<Event<K>> {
+    event.inspect_err(|error| warn!(kind = %K::kind(&()), %error, "watch failed; it starts again")).ok()
 }
 
 /// The same for custom resources, which an older definition may let in with a shape that we cannot read: such an
@@ -114,6 +120,24 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     events::<DeserializeGuard<K>>(client).filter_map(|event| std::future::ready(readable(event)))
+}
+
+/// The same for a kind that a cluster need not serve: where it does not, there are no objects of it.
+fn optional_events<K>(client: &Client) -> impl Stream<Item = Event<K>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let events = results::<DeserializeGuard<K>>(client);
+    events.filter_map(|event| {
+        std::future::ready(match event {
+            Err(error) if is_not_served(&error) => Some(Event::InitDone),
+            event => heard(event).and_then(readable),
+        })
+    })
+}
+
+fn is_not_served(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 fn readable<K: Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {

@@ -64,8 +64,8 @@ pub(super) fn learning(facts: Option<&FenceFacts>, domains: &BTreeMap<String, De
     Statement { condition: LEARNING, holds: !told.is_empty(), reason, message }
 }
 
-/// Whether something is left out that the workload uses.
-pub(super) fn degraded(fence: &ServiceFence, facts: Option<&FenceFacts>) -> Statement {
+/// Whether something is left out that the workload uses; `left_out` hosts are, of those that policies declare.
+pub(super) fn degraded(fence: &ServiceFence, facts: Option<&FenceFacts>, left_out: usize) -> Statement {
     let (holds, reason, message) = match facts {
         Some(facts) if facts.is_full() => {
             let message = format!(
@@ -76,6 +76,13 @@ pub(super) fn degraded(fence: &ServiceFence, facts: Option<&FenceFacts>) -> Stat
         }
         Some(facts) => match refusal(fence, facts) {
             Some(message) => (true, reasons::NAMESPACE_NOT_ALLOWED, message),
+            None if left_out > 0 => {
+                let message = format!(
+                    "policies name the workload as a caller of {left_out} hosts more than may be listed: first calls to \
+                     those meet the policies under the global proxy's identity, unless spec.host lists them"
+                );
+                (true, reasons::POLICY_LIMIT, message)
+            }
             None => as_expected(),
         },
         None => as_expected(),

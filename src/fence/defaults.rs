@@ -19,6 +19,9 @@ pub struct Defaults {
     pub max_hosts: u32,
     /// The namespaces of which hosts may be learned, as in `spec.learning.namespaces`; empty: all.
     pub learn_namespaces: Vec<String>,
+    /// How many hosts a fence lists at most because policies name its workload: beside the hosts that it may learn,
+    /// there is room for a quarter more in its status.
+    pub max_policy_hosts: usize,
 }
 
 impl Default for Defaults {
@@ -30,6 +33,7 @@ impl Default for Defaults {
             retention: Retention::default(),
             max_hosts: MAX_HOSTS,
             learn_namespaces: Vec::new(),
+            max_policy_hosts: 250,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! input gives the same bytes.
 
 mod conditions;
+mod declared;
 mod defaults;
 mod egress;
 #[cfg(test)]

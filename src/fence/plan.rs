@@ -4,6 +4,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::Resource;
 
+use super::declared;
 use super::expiry::{self, Expiry};
 use super::fitness::{self, Pods};
 use super::sidecar::{build, is_up_to_date};
@@ -79,9 +80,12 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let expired =
         facts.map(|facts| expiry::of(input.fence, facts, input.graph, input.now)).unwrap_or_default();
     let defaults = &input.settings.defaults;
-    let domains = facts
+    let mut domains = facts
         .map(|facts| status::domains(facts, &expired, input.graph.registry(), defaults))
         .unwrap_or_default();
+    if facts.is_some() {
+        declared::add(&mut domains, input.graph, &ObjectKey::of(input.fence), defaults.max_policy_hosts);
+    }
     let plan = match obstacle(input, facts) {
         Some(verdict) => input.conclude(facts, SidecarAction::Leave, domains, &verdict, None),
         None => input.advance(facts, domains),
@@ -241,7 +245,9 @@ impl Input<'_> {
         wake: Option<Timestamp>,
     ) -> Plan {
         let stays = self.owned().is_some() && sidecar != SidecarAction::Delete;
-        let degraded = conditions::degraded(self.fence, facts);
+        let limit = self.settings.defaults.max_policy_hosts;
+        let left_out = declared::left_out(self.graph, &ObjectKey::of(self.fence), limit);
+        let degraded = conditions::degraded(self.fence, facts, left_out);
         let told = [status::transition(self.fence, verdict), conditions::transition(self.fence, &degraded)];
         let others = [conditions::learning(facts, &domains), degraded];
         Plan {

@@ -91,7 +91,7 @@ pub(super) fn domains(
 }
 
 /// Adds a host that somebody stated, rather than called.
-fn state(
+pub(super) fn state(
     domains: &mut BTreeMap<String, Dependency>,
     want: &str,
     source: DependencySource,

@@ -5,10 +5,13 @@
 //! else reads a published copy. A change touches only what it names: a pod costs the fences of its namespace,
 //! a service the fences that asked for it.
 
+mod callers;
 mod coverage;
+mod declared;
 mod fences;
 mod key;
 mod learning;
+mod policies;
 mod registry;
 mod routes;
 mod selector;
@@ -23,10 +26,12 @@ use std::sync::Arc;
 use imbl::HashMap;
 use jiff::Timestamp;
 
+pub use callers::{CallerPattern, Identity};
 pub use coverage::{Coverage, Covered};
 pub use fences::{Fence, FenceFacts, Known, Observation};
 pub use key::ObjectKey;
 pub use learning::{Learning, MAX_HOSTS};
+pub use policies::{Authority, Policy};
 pub use registry::{EgressHost, Registry, Service, ServiceEntry};
 pub use routes::{Asked, VirtualService};
 pub use selector::{Labels, PodSelection};
@@ -34,6 +39,7 @@ pub use workloads::{Pod, Proxy, Workloads};
 
 use crate::api::DependencySource;
 use fences::Fences;
+use policies::Policies;
 use registry::RegistryChange;
 use routes::Routes;
 
@@ -64,6 +70,10 @@ pub enum Change {
     Fence(Fence),
     /// A fence is gone.
     FenceGone(ObjectKey),
+    /// An `AuthorizationPolicy` was added or changed.
+    Policy(Policy),
+    /// An `AuthorizationPolicy` is gone.
+    PolicyGone(ObjectKey),
     /// A call was seen.
     Call(Observation),
     /// A source has looked at all direct calls of a time.
@@ -111,6 +121,7 @@ pub struct Graph {
     /// What holds for fences that do not say how they learn.
     learning: Learning,
     coverage: BTreeMap<DependencySource, Coverage>,
+    policies: Policies,
 }
 
 impl Graph {
@@ -130,6 +141,12 @@ impl Graph {
     #[must_use]
     pub fn coverage(&self) -> &BTreeMap<DependencySource, Coverage> {
         &self.coverage
+    }
+
+    /// The same in a mesh of which this is known as well.
+    #[must_use]
+    pub fn under(self, authority: Authority) -> Self {
+        Self { policies: Policies::new(authority), ..self }
     }
 
     /// The hosts that istiod knows.
@@ -214,12 +231,14 @@ impl Graph {
     pub fn apply(&mut self, change: Change) -> BTreeSet<ObjectKey> {
         match change {
             Change::Service(service) => {
-                let (key, changed) = (service.key.clone(), self.registry.apply_service(service));
-                self.follow_service(&key, &changed)
+                let (key, old) = (service.key.clone(), self.registry.service(&service.key).cloned());
+                let changed = self.registry.apply_service(service);
+                self.follow_service(&key, old.as_ref(), &changed)
             }
             Change::ServiceGone(key) => {
+                let old = self.registry.service(&key).cloned();
                 let changed = self.registry.remove_service(&key);
-                self.follow_service(&key, &changed)
+                self.follow_service(&key, old.as_ref(), &changed)
             }
             Change::ServiceEntry(entry) => {
                 let changed = self.registry.apply_entry(entry);
@@ -239,9 +258,17 @@ impl Graph {
             }
             Change::Pod(pod) => {
                 let fences = self.fences.of_pod(&pod.key.namespace, &pod.labels);
-                self.workloads.apply(&pod, &fences)
+                let old = self.workloads.pod(&pod.key).cloned();
+                let mut affected = self.workloads.apply(&pod, &fences);
+                affected.extend(self.follow_pod(old.as_ref(), Some(&pod)));
+                affected
             }
-            Change::PodGone(key) => self.workloads.remove(&key),
+            Change::PodGone(key) => {
+                let old = self.workloads.pod(&key).cloned();
+                let mut affected = self.workloads.remove(&key);
+                affected.extend(self.follow_pod(old.as_ref(), None));
+                affected
+            }
             Change::Namespace(namespace) => self.follow_namespace(&namespace.name, Some(&namespace.labels)),
             Change::NamespaceGone(key) => self.follow_namespace(&key.name, None),
             Change::Fence(fence) => self.apply_fence(fence),
@@ -250,6 +277,8 @@ impl Graph {
                 self.reassign(&key.namespace);
                 BTreeSet::new()
             }
+            Change::Policy(policy) => self.apply_policy(policy),
+            Change::PolicyGone(key) => self.remove_policy(&key),
             Change::Call(call) => self.learn(&call),
             Change::Covered(covered) => self.cover(covered),
             Change::Forget(key, hosts) => {
@@ -299,7 +328,12 @@ impl Graph {
 
     /// What a change of the Service `key` means: for those who want its host or namespace, for its namespace
     /// if it is headless, and for the fence of its name.
-    fn follow_service(&mut self, key: &ObjectKey, changed: &RegistryChange) -> BTreeSet<ObjectKey> {
+    fn follow_service(
+        &mut self,
+        key: &ObjectKey,
+        old: Option<&Service>,
+        changed: &RegistryChange,
+    ) -> BTreeSet<ObjectKey> {
         let mut affected = self.wanting(&changed.hosts);
         if !changed.hosts.is_empty() {
             affected.extend(self.fences.wanting(&format!("{}/*", key.namespace)).cloned());
@@ -307,8 +341,12 @@ impl Graph {
         if changed.headless {
             affected.extend(self.fences.in_namespace(&key.namespace).cloned());
         }
-        if changed.selector && self.follow_selector(key) {
-            affected.insert(key.clone());
+        if changed.selector {
+            if self.follow_selector(key) {
+                affected.insert(key.clone());
+            }
+            let versions = old.into_iter().chain(self.registry.service(key));
+            affected.extend(versions.flat_map(|service| self.named_behind(service)));
         }
         affected
     }

@@ -142,6 +142,25 @@ impl Registry {
         self.services.get(key)
     }
 
+    /// The Service that has a host.
+    pub(super) fn service_of(&self, host: &str) -> Option<&Service> {
+        self.definers.get(host)?.iter().find_map(|definer| match definer {
+            Definer::Service(key) => self.services.get(key),
+            Definer::ServiceEntry(_) => None,
+        })
+    }
+
+    /// The Services of a namespace, or all there are.
+    pub(super) fn services_in(&self, namespace: Option<&str>) -> Box<dyn Iterator<Item = &Service> + '_> {
+        match namespace {
+            Some(namespace) => {
+                let hosts = self.by_namespace.get(namespace).into_iter().flatten();
+                Box::new(hosts.filter_map(|host| self.service_of(host)))
+            }
+            None => Box::new(self.services.values()),
+        }
+    }
+
     /// Every Service, to find those that are gone after a fresh listing.
     pub fn service_keys(&self) -> impl Iterator<Item = &ObjectKey> {
         self.services.keys()

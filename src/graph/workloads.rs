@@ -16,6 +16,8 @@ pub struct Pod {
     pub ips: Vec<IpAddr>,
     /// Its labels.
     pub labels: Labels,
+    /// Its service account.
+    pub account: Arc<str>,
     /// Its proxy.
     pub proxy: Proxy,
 }
@@ -102,7 +104,9 @@ impl Workloads {
         }
         self.by_namespace.entry(pod.key.namespace.clone()).or_default().insert(pod.key.clone());
         self.assign(pod, fences);
-        let is_as_before = |old: &Placed| old.pod.labels == pod.labels && old.pod.proxy == pod.proxy;
+        let is_as_before = |old: &Placed| {
+            old.pod.labels == pod.labels && old.pod.account == pod.account && old.pod.proxy == pod.proxy
+        };
         if old.as_ref().is_some_and(|old| is_as_before(old) && old.fences == *fences) {
             return BTreeSet::new();
         }

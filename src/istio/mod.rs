@@ -1,9 +1,13 @@
 //! The Istio resources that are read and written, with only the fields that matter here.
 
+mod authorization_policy;
 mod service_entry;
 mod sidecar;
 mod virtual_service;
 
+pub use authorization_policy::{
+    AuthorizationPolicy, AuthorizationPolicySpec, Condition, From, PolicySelector, PolicyTarget, Rule, Source,
+};
 pub use service_entry::{ServiceEntry, ServiceEntrySpec};
 pub use sidecar::{
     EgressListener, EgressProxy, Mode, OutboundTrafficPolicy, Port, PortSelector, Sidecar, SidecarSpec,

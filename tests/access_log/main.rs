@@ -10,15 +10,20 @@ mod mesh;
 mod properties;
 mod server;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::{Address, Pipe, address};
-use envoy_types::pb::envoy::data::accesslog::v3::{HttpAccessLogEntry, TcpAccessLogEntry};
+use envoy_types::pb::envoy::data::accesslog::v3::{
+    ConnectionProperties, HttpAccessLogEntry, TcpAccessLogEntry,
+};
 use envoy_types::pb::envoy::service::accesslog::v3::StreamAccessLogsMessage;
 use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::{
     LogEntries, TcpAccessLogEntries,
 };
+use envoy_types::pb::google::protobuf::UInt32Value;
 use jiff::{SignedDuration, Timestamp};
-use palisade::graph::Learning;
+use palisade::graph::{CallerPattern, Change, Graph, Labels, Learning, ObjectKey, Policy};
 use palisade::sources::access_log::{Ingest, Message, Metrics, Outcome, Unreadable, limits};
 use prometheus_client::registry::Registry;
 use prost::Message as _;
@@ -211,4 +216,60 @@ fn detours_of_many_pairs_are_counted_together_in_the_end() {
     assert_eq!(lines.len(), 1001);
     let other = r#"{caller_namespace="other",fence="other",host="other"} 200"#;
     assert!(lines.iter().any(|line| line == other), "{:?}", lines.last());
+}
+
+/// Guards a service of the mesh by a policy that names a caller.
+fn guard(owner: &Owner, number: u16) {
+    let mut graph = Graph::clone(&owner.observer.graph.load());
+    graph.apply(Change::Policy(Policy {
+        key: ObjectKey::new("shop", "guard"),
+        selector: Labels::default(),
+        targets: Some(vec![format!("service-{number}").into()]),
+        callers: vec![CallerPattern::account("shop", "somebody")],
+    }));
+    owner.observer.graph.store(Arc::new(graph));
+}
+
+fn answered(mut entry: HttpAccessLogEntry, code: u32) -> HttpAccessLogEntry {
+    let response = entry.response.get_or_insert_default();
+    response.response_code = Some(UInt32Value { value: code });
+    entry
+}
+
+#[test]
+fn who_is_refused_by_a_guarded_host_learns_nothing() {
+    let mut owner = Owner::new(graph(1, 2), 8);
+    guard(&owner, 0);
+    let refused = vec![answered(call(0, 0), 403); 50];
+    read(&owner, &message(refused), noon());
+    read(&owner, &message(vec![call(0, 0)]), noon());
+    assert_eq!((owner.learn().len(), owner.metrics.entries(Outcome::Denied)), (0, 51));
+    read(&owner, &message(vec![answered(call(0, 0), 200)]), noon());
+    assert_eq!((owner.learn().len(), owner.known(0)), (1, vec![host(0)]));
+}
+
+#[test]
+fn a_403_of_a_host_that_nobody_guards_teaches_like_any_answer() {
+    let mut owner = Owner::new(graph(1, 2), 8);
+    guard(&owner, 0);
+    read(&owner, &message(vec![answered(call(0, 1), 403)]), noon());
+    assert_eq!((owner.learn().len(), owner.metrics.entries(Outcome::New)), (1, 1));
+}
+
+#[test]
+fn a_tcp_connection_to_a_guarded_host_teaches_when_the_host_has_answered() {
+    let mut owner = Owner::new(graph(1, 2), 8);
+    guard(&owner, 0);
+    let of = |to, sent_bytes| {
+        let common_properties = call(0, to).common_properties;
+        let connection_properties = Some(ConnectionProperties { received_bytes: 9, sent_bytes });
+        let log_entry = vec![TcpAccessLogEntry { common_properties, connection_properties }];
+        let log_entries = Some(LogEntries::TcpLogs(TcpAccessLogEntries { log_entry }));
+        StreamAccessLogsMessage { identifier: None, log_entries }
+    };
+    read(&owner, &of(0, 0), noon());
+    assert_eq!((owner.learn().len(), owner.metrics.entries(Outcome::Denied)), (0, 1));
+    read(&owner, &of(0, 1), noon());
+    read(&owner, &of(1, 0), noon());
+    assert_eq!(owner.learn().len(), 2);
 }

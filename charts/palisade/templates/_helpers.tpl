@@ -53,6 +53,10 @@ seccompProfile:
       grpc_service:
         envoy_grpc:
           cluster_name: palisade-access-log
+    {{- if eq .protocol "Http" }}
+    # Tells a gRPC call that was refused from one that was let in: both have the HTTP status 200.
+    additional_response_headers_to_log: [grpc-status]
+    {{- end }}
 {{- end }}
 
 {{/* A secret that the proxy's own agent serves over SDS; takes the secret's name. */}}
@@ -72,7 +76,7 @@ sds_config:
 
 {{/* The operator's configuration file. */}}
 {{- define "palisade.config" -}}
-{{- $fence := pick .Values.fence "stableHost" "retention" "maxHosts" "learnNamespaces" -}}
+{{- $fence := pick .Values.fence "stableHost" "maxPolicyHosts" "retention" "maxHosts" "learnNamespaces" -}}
 {{- $fence = set $fence "systemNamespaces" (append .Values.fence.systemNamespaces .Release.Namespace | uniq) -}}
 {{ dict "fence" $fence | toPrettyJson }}
 {{- end }}

@@ -1,6 +1,7 @@
 //! Which hosts a fence lists.
 
 use super::*;
+use crate::api::DEGRADED;
 
 #[test]
 fn a_learned_host_is_kept_and_then_routed_to() {
@@ -115,4 +116,57 @@ fn a_learned_host_stays_when_its_service_goes() {
     world.run();
     world.tell([Change::ServiceGone(key("shop/reviews"))]);
     assert!(world.is_quiet(&world.plan()));
+}
+
+/// A vault and a desk in a bank, under a policy that names the shop's client.
+fn guarded_bank() -> [Change; 4] {
+    let pod = Pod {
+        key: key("shop/client-1"),
+        ips: vec![CALLER.into()],
+        labels: Labels::from(labels("app=client")),
+        account: "client".into(),
+        ..Pod::default()
+    };
+    let callers = vec![CallerPattern::account("shop", "client")];
+    let policy = Policy { key: key("bank/p"), selector: Labels::default(), targets: None, callers };
+    [service("bank/vault"), service("bank/desk"), Change::Pod(pod), Change::Policy(policy)]
+}
+
+#[test]
+fn what_a_policy_declares_is_listed_before_any_call_and_as_long_as_it_does() {
+    let (vault, desk) = ("bank/vault.bank.svc.cluster.local", "bank/desk.bank.svc.cluster.local");
+    let mut world = World::new();
+    world.tell(guarded_bank());
+    world.run();
+    assert_eq!(world.hosts(), format!("route: {desk} {vault} {PROXY}"));
+    let status = world.plan().status;
+    assert!(status.domains.values().all(|domain| domain.sources == [DependencySource::Policy]));
+    assert!(status.domains.values().all(|domain| known(domain).is_none()), "it is no memory of a call");
+    world.call("vault.bank.svc.cluster.local");
+    world.tell([Change::PolicyGone(key("bank/p"))]);
+    world.run();
+    assert_eq!(world.hosts(), format!("route: {vault} {PROXY}"), "a call has been seen");
+}
+
+#[test]
+fn a_policy_that_declares_too_much_is_cut_and_that_is_said() {
+    let mut world = World::new();
+    world.tell(guarded_bank());
+    world.run();
+    let input = Input {
+        fence: &world.fence,
+        sidecar: world.sidecar.as_ref(),
+        graph: &world.graph,
+        settings: &Settings {
+            defaults: Defaults { max_policy_hosts: 1, ..Defaults::default() },
+            ..settings()
+        },
+        open_all: false,
+        now: world.now,
+    };
+    let status = plan(&input).status;
+    assert_eq!(status.domains.keys().collect::<Vec<_>>(), ["desk.bank.svc.cluster.local"]);
+    let degraded = status.conditions.iter().find(|condition| condition.type_ == DEGRADED).unwrap();
+    assert_eq!((&*degraded.status, &*degraded.reason), ("True", reasons::POLICY_LIMIT));
+    assert!(degraded.message.contains("of 1 hosts more"), "{}", degraded.message);
 }

@@ -32,8 +32,8 @@ use crate::api::{
     WorkloadSelector, reasons,
 };
 use crate::graph::{
-    Change, EgressHost, Fence, FenceFacts, Graph, Known, Labels, Learning, ObjectKey, Observation, Pod,
-    PodSelection, Service, ServiceEntry,
+    CallerPattern, Change, EgressHost, Fence, FenceFacts, Graph, Known, Labels, Learning, ObjectKey,
+    Observation, Pod, PodSelection, Policy, Service, ServiceEntry,
 };
 use crate::istio::{EgressListener, Mode, Sidecar};
 

@@ -1,6 +1,7 @@
 //! What the graph makes of changes: whom they touch, who a caller is, what is known.
 
 mod callers;
+mod declared;
 mod knowledge;
 mod learning;
 mod properties;
@@ -15,8 +16,8 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::{
-    Change, Fence, Graph, Judgement, Known, Labels, Learning, Namespace, ObjectKey, Observation, Pod,
-    PodSelection, Proxy, Service, ServiceEntry,
+    Authority, CallerPattern, Change, Fence, Graph, Identity, Judgement, Known, Labels, Learning, Namespace,
+    ObjectKey, Observation, Pod, PodSelection, Policy, Proxy, Service, ServiceEntry,
 };
 use crate::api::{DependencySource, Retention};
 

@@ -104,6 +104,7 @@ struct Objects {
     pods: BTreeMap<ObjectKey, Pod>,
     fences: BTreeMap<ObjectKey, Fence>,
     namespaces: BTreeMap<Arc<str>, Namespace>,
+    policies: BTreeMap<ObjectKey, Policy>,
 }
 
 impl Objects {
@@ -119,6 +120,8 @@ impl Objects {
             Change::FenceGone(key) => drop(self.fences.remove(&key)),
             Change::Namespace(o) => drop(self.namespaces.insert(o.name.clone(), o)),
             Change::NamespaceGone(key) => drop(self.namespaces.remove(&key.name)),
+            Change::Policy(o) => drop(self.policies.insert(o.key.clone(), o)),
+            Change::PolicyGone(key) => drop(self.policies.remove(&key)),
             Change::Call(_)
             | Change::Covered(_)
             | Change::Forget(..)
@@ -133,7 +136,8 @@ impl Objects {
         let pods = self.pods.values().cloned().map(Change::Pod);
         let fences = self.fences.values().cloned().map(Change::Fence);
         let namespaces = self.namespaces.values().cloned().map(Change::Namespace);
-        services.chain(entries).chain(pods).chain(fences).chain(namespaces).collect()
+        let policies = self.policies.values().cloned().map(Change::Policy);
+        services.chain(entries).chain(pods).chain(fences).chain(namespaces).chain(policies).collect()
     }
 }
 
@@ -155,11 +159,28 @@ fn some_pod() -> impl Strategy<Value = Pod> {
     let proxy = prop::sample::select(vec![Proxy::Sidecar, Proxy::None]);
     (0u8..4, prop::sample::subsequence(vec![0u8, 1, 2], 0..=2), some_labels(), proxy).prop_map(
         |(number, ips, labels, proxy)| {
+            let account = if number % 2 == 0 { "client" } else { "other" }.into();
             let namespace = if number == 3 { "other" } else { "shop" };
             let ips = ips.into_iter().map(|i| ip(number * 3 + i)).collect();
-            Pod { key: ObjectKey::new(namespace, format!("pod-{number}")), ips, labels, proxy }
+            Pod { key: ObjectKey::new(namespace, format!("pod-{number}")), ips, labels, account, proxy }
         },
     )
+}
+
+fn some_policy() -> impl Strategy<Value = Policy> {
+    let callers =
+        ["*", "td/ns/shop/*", "td/ns/shop/sa/client", "*/sa/other", "td/ns/palisade/sa/global-proxy"];
+    let callers = callers.map(|text| CallerPattern::principal(text).unwrap()).to_vec();
+    let key = prop::sample::select(vec!["shop/a", "shop/b", "other/a", "root/a"]).prop_map(key);
+    let targets = prop::option::weighted(0.2, Just(vec!["reviews".into()]));
+    (key, some_labels(), targets, prop::sample::subsequence(callers, 0..=3))
+        .prop_map(|(key, selector, targets, callers)| Policy { key, selector, targets, callers })
+}
+
+/// An empty graph of a mesh with a root namespace and a global proxy.
+fn in_a_mesh() -> Graph {
+    let proxy = Identity { namespace: "palisade".into(), account: "global-proxy".into() };
+    Graph::new("cluster.local").under(Authority { root_namespace: "root".into(), global_proxy: Some(proxy) })
 }
 
 fn some_change() -> impl Strategy<Value = Change> {
@@ -179,6 +200,8 @@ fn some_change() -> impl Strategy<Value = Change> {
         1 => some_key().prop_map(Change::FenceGone),
         2 => some_labels().prop_map(|labels| Change::Namespace(Namespace { name: "shop".into(), labels })),
         1 => Just(Change::NamespaceGone(ObjectKey::new("", "shop"))),
+        3 => some_policy().prop_map(Change::Policy),
+        1 => some_policy().prop_map(|policy| Change::PolicyGone(policy.key)),
     ]
 }
 
@@ -197,7 +220,7 @@ fn view(graph: &Graph, key: &ObjectKey) -> String {
         graph.registry().headless_in(&key.namespace).map(|host| host.to_string()).collect();
     let pods: BTreeMap<_, _> =
         graph.workloads().of_fence(key).map(|pod| (&pod.key, (&pod.labels, pod.proxy))).collect();
-    let around = (pods, graph.namespace(&key.namespace));
+    let around = (pods, graph.declared(key), graph.namespace(&key.namespace));
     format!("{:?} {:?} {resolved:?} {headless:?} {:?} {around:?}", facts.labels, facts.wants, facts.known)
 }
 
@@ -205,7 +228,8 @@ fn everything(graph: &Graph) -> Vec<String> {
     let keys: BTreeSet<_> = graph.fence_keys().cloned().collect();
     let fences = keys.iter().map(|key| format!("{key} {}", view(graph, key)));
     let callers = (0..12).map(|number| format!("{number} {:?}", fences_of(graph, number)));
-    let hosts = HOSTS.iter().map(|host| format!("{host} {:?}", namespaces(graph, host)));
+    let hosts =
+        HOSTS.iter().map(|host| format!("{host} {:?} {}", namespaces(graph, host), graph.is_guarded(host)));
     let services: BTreeSet<_> = graph.registry().service_keys().map(ToString::to_string).collect();
     let entries: BTreeSet<_> = graph.registry().entry_keys().map(ToString::to_string).collect();
     let pods: BTreeSet<_> = graph.workloads().pod_keys().map(ToString::to_string).collect();
@@ -218,12 +242,12 @@ proptest! {
     fn whatever_happened_the_graph_is_as_if_made_from_what_is_left(
         changes in prop::collection::vec(some_change(), 0..24),
     ) {
-        let (mut graph, mut left) = (Graph::new("cluster.local"), Objects::default());
+        let (mut graph, mut left) = (in_a_mesh(), Objects::default());
         for change in changes {
             left.note(&change);
             graph.apply(change);
         }
-        let mut fresh = Graph::new("cluster.local");
+        let mut fresh = in_a_mesh();
         left.changes().into_iter().for_each(|change| drop(fresh.apply(change)));
         prop_assert_eq!(everything(&graph), everything(&fresh));
     }
@@ -238,14 +262,17 @@ proptest! {
             (Just(objects.changes()), Just(objects.changes()).prop_shuffle())
         }),
     ) {
-        prop_assert_eq!(everything(&graph(listed)), everything(&graph(shuffled)));
+        let (mut one, mut other) = (in_a_mesh(), in_a_mesh());
+        take(&mut one, listed);
+        take(&mut other, shuffled);
+        prop_assert_eq!(everything(&one), everything(&other));
     }
 
     #[test]
     fn a_change_that_makes_a_difference_to_a_fence_touches_it(
         changes in prop::collection::vec(some_change(), 0..24),
     ) {
-        let mut graph = Graph::new("cluster.local");
+        let mut graph = in_a_mesh();
         for change in changes {
             let before: BTreeMap<_, _> = graph.fence_keys().map(|key| (key.clone(), view(&graph, key))).collect();
             let touched = graph.apply(change.clone());

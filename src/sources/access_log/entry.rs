@@ -7,7 +7,9 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::metrics::Outcome;
-use super::wire::{Address, LogEntry};
+use super::wire::{
+    AccessLogCommon, Address, HttpLogEntry, HttpRequest, HttpResponse, Protocol, TcpConnection, TcpLogEntry,
+};
 use crate::graph::Asked;
 
 /// The longest DNS name in text, without the dot at its end (RFC 1035).
@@ -22,6 +24,12 @@ const MAX_LABEL: usize = 63;
 /// (`outboundClusterStatName`) and that `%UPSTREAM_CLUSTER%` prints.
 const OUTBOUND: &[u8] = b"outbound|";
 
+/// The header in which a gRPC callee says what came of a call. Whom Envoy's RBAC filter refuses gets nothing but
+/// headers, with the HTTP status 200. The chart has the global proxy log it.
+const GRPC_STATUS: &str = "grpc-status";
+const PERMISSION_DENIED: &str = "7";
+const FORBIDDEN: u32 = 403;
+
 /// A call, as an entry tells it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call<'a> {
@@ -35,7 +43,7 @@ pub(super) struct Call<'a> {
 impl Call<'_> {
     /// What the entry says of the host that was called, should that be another one.
     pub(super) fn asked(&self) -> Asked {
-        let common = self.entry.common_properties.as_ref();
+        let common = self.entry.common.as_ref();
         let address = common.and_then(|common| ip(common.downstream_local_address.as_ref()).ok());
         let authority = self.entry.request.as_ref().map(|request| request.authority.clone());
         let name = authority.or_else(|| common?.server_name());
@@ -49,18 +57,60 @@ fn without_port(authority: &[u8]) -> Option<&str> {
     str::from_utf8(host).ok().filter(|host| !host.is_empty() && host.len() <= MAX_HOST)
 }
 
+/// An entry: what both kinds have in common, and how the callee answered.
+#[derive(Debug)]
+pub(super) struct LogEntry {
+    common: Option<AccessLogCommon>,
+    request: Option<HttpRequest>,
+    answer: Answer,
+}
+
+/// What tells whether the callee let the call in, unread.
+#[derive(Debug)]
+enum Answer {
+    Http(Bytes),
+    Tcp(Bytes),
+}
+
 /// Decodes one entry.
-pub(super) fn decode(entry: Bytes) -> Result<LogEntry, Outcome> {
-    LogEntry::decode(entry).map_err(|_| Outcome::Malformed)
+pub(super) fn decode(protocol: Protocol, entry: Bytes) -> Result<LogEntry, Outcome> {
+    let entry = match protocol {
+        Protocol::Http => HttpLogEntry::decode(entry).map(|entry| LogEntry {
+            common: entry.common_properties,
+            request: entry.request,
+            answer: Answer::Http(entry.response),
+        }),
+        Protocol::Tcp => TcpLogEntry::decode(entry).map(|entry| LogEntry {
+            common: entry.common_properties,
+            request: None,
+            answer: Answer::Tcp(entry.connection_properties),
+        }),
+    };
+    entry.map_err(|_| Outcome::Malformed)
 }
 
 impl LogEntry {
     /// The call that the entry tells of, or why it tells of none.
     pub(super) fn call(&self) -> Result<Call<'_>, Outcome> {
-        let common = self.common_properties.as_ref().ok_or(Outcome::NoProperties)?;
+        let common = self.common.as_ref().ok_or(Outcome::NoProperties)?;
         let upstream = outbound_host(&common.upstream_cluster)?;
         let caller = ip(common.downstream_remote_address.as_ref())?;
         Ok(Call { caller, upstream, entry: self })
+    }
+
+    /// Whether it shows that the callee let the call in: an HTTP answer other than Envoy's to who is not authorized
+    /// (403, gRPC's `PERMISSION_DENIED`), or bytes from a TCP callee. A call that has no answer yet shows nothing.
+    pub(super) fn is_let_in(&self) -> bool {
+        match &self.answer {
+            Answer::Http(response) => HttpResponse::decode(response.clone()).is_ok_and(|response| {
+                let status = response.response_headers.get(GRPC_STATUS);
+                !matches!(response.response_code, None | Some(0 | FORBIDDEN))
+                    && status.is_none_or(|status| status != PERMISSION_DENIED)
+            }),
+            Answer::Tcp(connection) => {
+                TcpConnection::decode(connection.clone()).is_ok_and(|connection| connection.sent_bytes > 0)
+            }
+        }
     }
 }
 

@@ -73,7 +73,11 @@ fn tcp(common_properties: Option<data::AccessLogCommon>) -> Bytes {
 }
 
 fn read(entry: Bytes) -> Result<(String, String), Outcome> {
-    let entry = decode(entry)?;
+    read_as(Protocol::Http, entry)
+}
+
+fn read_as(protocol: Protocol, entry: Bytes) -> Result<(String, String), Outcome> {
+    let entry = decode(protocol, entry)?;
     entry.call().map(|call| (call.caller.to_string(), call.upstream.to_owned()))
 }
 
@@ -82,7 +86,7 @@ fn host_of(cluster: &str) -> Result<String, Outcome> {
 }
 
 fn caller_of(caller: Option<core::Address>) -> Result<String, Outcome> {
-    read(tcp(Some(common(caller, "outbound|80||a.example.com")))).map(|(caller, _)| caller)
+    read_as(Protocol::Tcp, tcp(Some(common(caller, "outbound|80||a.example.com")))).map(|(caller, _)| caller)
 }
 
 #[test]
@@ -204,14 +208,14 @@ fn a_cluster_that_is_not_utf8_spoils_only_itself() {
         (b"outbound|80||a\xff.com", Outcome::InvalidHost),
         (b"outbound|\xff||a.com", Outcome::InvalidCluster),
     ] {
-        let entry = LogEntry {
-            common_properties: Some(super::super::wire::AccessLogCommon {
+        let entry = TcpLogEntry {
+            common_properties: Some(AccessLogCommon {
                 upstream_cluster: Bytes::from_static(cluster),
                 ..Default::default()
             }),
-            request: None,
+            connection_properties: Bytes::new(),
         };
-        assert_eq!(read(entry.encode_to_vec().into()), Err(outcome));
+        assert_eq!(read_as(Protocol::Tcp, entry.encode_to_vec().into()), Err(outcome));
     }
 }
 
@@ -242,13 +246,13 @@ fn both_kinds_of_entries_read_alike() {
     let properties = common(Some(socket("10.0.0.1")), "outbound|80||a.example.com");
     let call = ("10.0.0.1".to_owned(), "a.example.com".to_owned());
     assert_eq!(read(http(Some(properties.clone()))), Ok(call.clone()));
-    assert_eq!(read(tcp(Some(properties))), Ok(call));
+    assert_eq!(read_as(Protocol::Tcp, tcp(Some(properties))), Ok(call));
 }
 
 #[test]
 fn an_entry_without_common_properties_is_counted_as_such() {
     assert_eq!(read(http(None)), Err(Outcome::NoProperties));
-    assert_eq!(read(tcp(None)), Err(Outcome::NoProperties));
+    assert_eq!(read_as(Protocol::Tcp, tcp(None)), Err(Outcome::NoProperties));
     assert_eq!(read(Bytes::new()), Err(Outcome::NoProperties));
 }
 
@@ -259,8 +263,8 @@ fn bytes_that_are_no_entry_are_malformed() {
     }
 }
 
-fn asked(entry: Bytes) -> Asked {
-    decode(entry).unwrap().call().unwrap().asked()
+fn asked(protocol: Protocol, entry: Bytes) -> Asked {
+    decode(protocol, entry).unwrap().call().unwrap().asked()
 }
 
 #[test]
@@ -270,7 +274,7 @@ fn an_entry_tells_what_was_asked_for() {
         let common_properties = Some(common(Some(socket("10.0.0.1")), "outbound|80||a.example.com"));
         let entry =
             data::HttpAccessLogEntry { common_properties, request: Some(request), ..Default::default() };
-        asked(entry.encode_to_vec().into())
+        asked(Protocol::Http, entry.encode_to_vec().into())
     };
     let address = Some("192.0.2.1".parse().unwrap());
     for (authority, name) in [
@@ -290,8 +294,44 @@ fn a_tcp_entry_names_the_tls_server_in_our_tag_only() {
     let with_tag = |key: &str| {
         let mut common = common(Some(socket("10.0.0.1")), "outbound|80||a.example.com");
         common.custom_tags = [(key.to_owned(), "www.example.com".to_owned())].into();
-        asked(tcp(Some(common))).name
+        asked(Protocol::Tcp, tcp(Some(common))).name
     };
     assert_eq!(with_tag("palisade.server_name"), Some("www.example.com".to_owned()));
     assert_eq!(with_tag("server_name"), None);
+}
+
+#[test]
+fn an_answer_tells_whether_the_call_was_let_in() {
+    let answered = |code: Option<u32>, grpc_status: Option<&str>| {
+        let headers = grpc_status.map(|status| ("grpc-status".to_owned(), status.to_owned()));
+        let response = data::HttpResponseProperties {
+            response_code: code.map(|value| envoy_types::pb::google::protobuf::UInt32Value { value }),
+            response_headers: headers.into_iter().collect(),
+            response_code_details: "via_upstream".to_owned(),
+            ..Default::default()
+        };
+        let entry = data::HttpAccessLogEntry { response: Some(response), ..Default::default() };
+        decode(Protocol::Http, entry.encode_to_vec().into()).unwrap().is_let_in()
+    };
+    for (code, grpc_status, let_in) in [
+        (Some(200), None, true),
+        (Some(404), None, true),
+        (Some(503), None, true),
+        (Some(403), None, false),
+        (Some(200), Some("0"), true),
+        (Some(200), Some("7"), false),
+        (Some(0), None, false),
+        (None, None, false),
+    ] {
+        assert_eq!(answered(code, grpc_status), let_in, "{code:?} {grpc_status:?}");
+    }
+    let received = |sent_bytes| {
+        let connection_properties = Some(data::ConnectionProperties { received_bytes: 9, sent_bytes });
+        let entry = data::TcpAccessLogEntry { connection_properties, ..Default::default() };
+        decode(Protocol::Tcp, entry.encode_to_vec().into()).unwrap().is_let_in()
+    };
+    assert_eq!((received(1), received(0)), (true, false));
+    assert!(!decode(Protocol::Tcp, Bytes::new()).unwrap().is_let_in());
+    let broken = HttpLogEntry { response: Bytes::from_static(b"\xff"), ..Default::default() };
+    assert!(!decode(Protocol::Http, broken.encode_to_vec().into()).unwrap().is_let_in());
 }

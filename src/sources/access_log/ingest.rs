@@ -6,10 +6,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::detours::Seen;
-use super::entry::{Call, decode};
+use super::entry::{Call, LogEntry, decode};
 use super::limits::BATCH;
 use super::metrics::{Metrics, OpenStream, Outcome, Tally};
-use super::wire::{Message, Unreadable};
+use super::wire::{Message, Protocol, Unreadable};
 use crate::api::DependencySource;
 use crate::graph::{Graph, Judgement, Observation};
 use crate::sources::Observer;
@@ -36,7 +36,9 @@ impl Ingest {
     pub fn message(&self, message: Message, now: Timestamp) -> Result<(), Unreadable> {
         let graph = self.observer.graph.load();
         let mut reading = Reading::new(&graph, now);
-        let result = message.entries().try_for_each(|entry| entry.map(|bytes| reading.read(bytes)));
+        let result = message
+            .entries()
+            .try_for_each(|entry| entry.map(|(protocol, bytes)| reading.read(protocol, bytes)));
         self.metrics.add(&reading.tally);
         self.metrics.add_detours(&graph, &reading.detours);
         self.hand_on(reading.news, now);
@@ -81,18 +83,22 @@ impl<'a> Reading<'a> {
         Self { graph, now, tally: Tally::default(), news: News::new(), detours: Seen::default() }
     }
 
-    fn read(&mut self, entry: Bytes) {
-        let outcome = match decode(entry) {
-            Ok(entry) => entry.call().map_or_else(|outcome| outcome, |call| self.judge(call)),
-            Err(outcome) => outcome,
-        };
-        self.tally.count(outcome);
+    fn read(&mut self, protocol: Protocol, entry: Bytes) {
+        let outcome = decode(protocol, entry).and_then(|entry| {
+            let call = entry.call()?;
+            Ok(self.judge(call, &entry))
+        });
+        self.tally.count(outcome.unwrap_or_else(|outcome| outcome));
     }
 
-    fn judge(&mut self, call: Call<'_>) -> Outcome {
+    fn judge(&mut self, call: Call<'_>, entry: &LogEntry) -> Outcome {
         let host = self.graph.called(call.upstream, || call.asked());
         let judgement = self.graph.judge(call.caller, host, self.now);
         if matches!(judgement, Judgement::New | Judgement::Stale) {
+            // Only news is worth the question whether the callee was willing.
+            if !entry.is_let_in() && self.graph.is_guarded(call.upstream) {
+                return Outcome::Denied;
+            }
             self.note(call.caller, host);
         }
         if matches!(judgement, Judgement::Known | Judgement::Stale) {

@@ -24,6 +24,8 @@ pub enum Outcome {
     Unfenced,
     /// No Service or `ServiceEntry` defines the host.
     UnknownHost,
+    /// It would be news, but a policy guards the host, and nothing shows that the call was let in.
+    Denied,
     /// It went to no service: it was refused, passed through, or is about inbound traffic.
     NotOutbound,
     /// Its cluster's name begins as that of a service, but is none.
@@ -43,7 +45,7 @@ pub enum Outcome {
 impl Outcome {
     const COUNT: usize = Self::ALL.len();
 
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::New,
         Self::Stale,
         Self::Known,
@@ -51,6 +53,7 @@ impl Outcome {
         Self::UnknownCaller,
         Self::Unfenced,
         Self::UnknownHost,
+        Self::Denied,
         Self::NotOutbound,
         Self::InvalidCluster,
         Self::InvalidHost,
@@ -71,6 +74,7 @@ impl Outcome {
             Self::UnknownCaller => "unknown_caller",
             Self::Unfenced => "unfenced",
             Self::UnknownHost => "unknown_host",
+            Self::Denied => "denied",
             Self::NotOutbound => "not_outbound",
             Self::InvalidCluster => "invalid_cluster",
             Self::InvalidHost => "invalid_host",

@@ -9,6 +9,8 @@
 //! The list of entries is not decoded as a list: an entry may be two bytes long, and a list of decoded entries
 //! would be many times larger than the message that made it.
 
+use std::collections::HashMap;
+
 use bytes::{Buf, Bytes};
 use prost::Message as _;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
@@ -42,9 +44,19 @@ pub enum Unreadable {
 
 impl Message {
     /// The entries, each as its own bytes. Ends at the first place where the list itself is broken.
-    pub(super) fn entries(self) -> impl Iterator<Item = Result<Bytes, Unreadable>> {
-        Entries(self.http_logs).chain(Entries(self.tcp_logs))
+    pub(super) fn entries(self) -> impl Iterator<Item = Result<(Protocol, Bytes), Unreadable>> {
+        let of = |protocol| move |entry: Result<_, _>| entry.map(|bytes| (protocol, bytes));
+        Entries(self.http_logs).map(of(Protocol::Http)).chain(Entries(self.tcp_logs).map(of(Protocol::Tcp)))
     }
+}
+
+/// Which of the two kinds an entry is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// `HTTPAccessLogEntry`
+    Http,
+    /// `TCPAccessLogEntry`
+    Tcp,
 }
 
 /// The entries of a list that are still to be read.
@@ -81,13 +93,16 @@ fn length_delimited(list: &mut Bytes) -> Result<Bytes, Unreadable> {
     }
 }
 
-/// `HTTPAccessLogEntry` and `TCPAccessLogEntry`, which have the first field in common; the second is HTTP's.
+/// `HTTPAccessLogEntry`
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct LogEntry {
+pub(super) struct HttpLogEntry {
     #[prost(message, optional, tag = "1")]
     pub(super) common_properties: Option<AccessLogCommon>,
     #[prost(message, optional, tag = "3")]
     pub(super) request: Option<HttpRequest>,
+    /// The bytes of an [`HttpResponse`], read when they matter.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(super) response: Bytes,
 }
 
 /// `HTTPRequestProperties`.
@@ -96,6 +111,35 @@ pub(super) struct HttpRequest {
     /// The host, and perhaps port, that the caller gave.
     #[prost(bytes = "bytes", tag = "3")]
     pub(super) authority: Bytes,
+}
+
+/// `TCPAccessLogEntry`
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct TcpLogEntry {
+    #[prost(message, optional, tag = "1")]
+    pub(super) common_properties: Option<AccessLogCommon>,
+    /// The bytes of a [`TcpConnection`], read when they matter.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) connection_properties: Bytes,
+}
+
+/// `HTTPResponseProperties`
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct HttpResponse {
+    /// A `UInt32Value`; none while there is no answer yet.
+    #[prost(message, optional, tag = "1")]
+    pub(super) response_code: Option<u32>,
+    /// The headers that the logger was told to send along.
+    #[prost(map = "string, string", tag = "4")]
+    pub(super) response_headers: HashMap<String, String>,
+}
+
+/// `ConnectionProperties`
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct TcpConnection {
+    /// What the caller got, in bytes.
+    #[prost(uint64, tag = "2")]
+    pub(super) sent_bytes: u64,
 }
 
 /// `AccessLogCommon`.

@@ -1,0 +1,29 @@
+use std::collections::BTreeMap;
+
+use super::status::state;
+use crate::api::{Dependency, DependencySource};
+use crate::graph::{Graph, ObjectKey};
+
+/// Adds the hosts that are declared for a fence, at most `limit` of them for the sake of policies.
+pub(super) fn add(
+    domains: &mut BTreeMap<String, Dependency>,
+    graph: &Graph,
+    fence: &ObjectKey,
+    limit: usize,
+) {
+    let mut room = limit;
+    for (host, source) in graph.declared(fence) {
+        if source == DependencySource::Policy {
+            let Some(left) = room.checked_sub(1) else { continue };
+            room = left;
+        }
+        state(domains, &host, source, graph.registry());
+    }
+}
+
+/// How many hosts policies declare beyond `limit`.
+pub(super) fn left_out(graph: &Graph, fence: &ObjectKey, limit: usize) -> usize {
+    let declared = graph.declared(fence);
+    let policies = declared.iter().filter(|(_, source)| *source == DependencySource::Policy);
+    policies.count().saturating_sub(limit)
+}

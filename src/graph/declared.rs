@@ -1,0 +1,104 @@
+//! Declared dependencies: what other objects of the mesh say that a workload needs, whether it calls it or not. They
+//! are in the fence from the start, and leave with the object that declares them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::callers::Identity;
+use super::policies::Policy;
+use super::{Graph, ObjectKey, Pod, Service};
+use crate::api::DependencySource;
+
+impl Graph {
+    /// The hosts that are declared for a fence, and by what.
+    #[must_use]
+    pub fn declared(&self, fence: &ObjectKey) -> BTreeSet<(Arc<str>, DependencySource)> {
+        let named = self.callers_in(fence).into_iter().flat_map(|caller| self.named(&caller));
+        named.map(|host| (host, DependencySource::Policy)).collect()
+    }
+
+    /// Whether a policy that names callers is about workloads behind a host.
+    #[must_use]
+    pub fn is_guarded(&self, host: &str) -> bool {
+        let Some(service) = self.registry.service_of(host) else { return false };
+        let mut policies = self.policies.about(&service.key.namespace);
+        policies.any(|policy| self.policies.concerns(policy, service, &self.workloads))
+    }
+
+    /// Every policy that names callers, to find those that are gone after a fresh listing.
+    pub fn policy_keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.policies.keys()
+    }
+
+    /// Who the pods of a fence are.
+    fn callers_in(&self, fence: &ObjectKey) -> BTreeSet<Identity> {
+        let accounts = self.workloads.of_fence(fence).map(|pod| pod.account.clone());
+        accounts.map(|account| Identity { namespace: fence.namespace.clone(), account }).collect()
+    }
+
+    /// The hosts behind which policies name a caller.
+    fn named(&self, caller: &Identity) -> BTreeSet<Arc<str>> {
+        self.policies.naming(caller).flat_map(|policy| self.concerned(policy)).collect()
+    }
+
+    fn concerned<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = Arc<str>> + 'a {
+        let namespace = Some(&*policy.key.namespace).filter(|_| !self.policies.is_mesh_wide(policy));
+        let services = self.registry.services_in(namespace);
+        let concerned = services.filter(|service| self.policies.concerns(policy, service, &self.workloads));
+        concerned.map(|service| self.registry.host_of(&service.key))
+    }
+
+    /// The fences whose pods a policy names.
+    fn named_by(&self, policy: &Policy) -> BTreeSet<ObjectKey> {
+        let mut fences = BTreeSet::new();
+        for pattern in &policy.callers {
+            let candidates: Box<dyn Iterator<Item = &ObjectKey>> = match pattern.pins().0 {
+                Some(namespace) => Box::new(self.fences.in_namespace(namespace)),
+                None => Box::new(self.fences.keys()),
+            };
+            let named =
+                |fence: &&ObjectKey| self.callers_in(fence).iter().any(|caller| pattern.matches(caller));
+            fences.extend(candidates.filter(named).cloned());
+        }
+        fences
+    }
+
+    pub(super) fn apply_policy(&mut self, policy: Policy) -> BTreeSet<ObjectKey> {
+        let key = policy.key.clone();
+        let before = self.policies.get(&key);
+        self.policies.apply(policy);
+        let after = self.policies.get(&key);
+        if before == after {
+            return BTreeSet::new();
+        }
+        [before, after].into_iter().flatten().flat_map(|policy| self.named_by(&policy)).collect()
+    }
+
+    pub(super) fn remove_policy(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let Some(old) = self.policies.get(key) else { return BTreeSet::new() };
+        self.policies.remove(key);
+        self.named_by(&old)
+    }
+
+    /// Whom policies name that are about a Service.
+    pub(super) fn named_behind(&self, service: &Service) -> BTreeSet<ObjectKey> {
+        let policies = self.policies.about(&service.key.namespace);
+        let concerned = policies.filter(|policy| self.policies.concerns(policy, service, &self.workloads));
+        concerned.flat_map(|policy| self.named_by(policy)).collect()
+    }
+
+    /// Whom policies name that are about a pod because of its labels.
+    pub(super) fn follow_pod(&self, old: Option<&Pod>, new: Option<&Pod>) -> BTreeSet<ObjectKey> {
+        if old.map(|pod| &pod.labels) == new.map(|pod| &pod.labels) {
+            return BTreeSet::new();
+        }
+        let selecting = |pod: &Pod| {
+            let policies = self.policies.about(&pod.key.namespace);
+            policies
+                .filter(|policy| policy.selects(&pod.labels))
+                .flat_map(|policy| self.named_by(policy))
+                .collect::<Vec<_>>()
+        };
+        old.into_iter().chain(new).flat_map(selecting).collect()
+    }
+}

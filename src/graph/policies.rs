@@ -1,0 +1,159 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use imbl::{HashMap, OrdSet};
+
+use super::callers::{CallerPattern, Identity};
+use super::registry::{Service, discard};
+use super::workloads::Workloads;
+use super::{Labels, ObjectKey};
+
+/// What matters of an `AuthorizationPolicy`: which workloads it is about, and which callers it names. Its action does
+/// not matter: whoever it names has to arrive under the own identity, to be let in as well as to be kept out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Its namespace and name.
+    pub key: ObjectKey,
+    /// The labels of the workloads that it is about; empty for all of its namespace.
+    pub selector: Labels,
+    /// The Services that it is attached to, instead of workloads.
+    pub targets: Option<Vec<Arc<str>>>,
+    /// The callers that it names, to let them in or to keep them out.
+    pub callers: Vec<CallerPattern>,
+}
+
+/// What the mesh's policies are read by.
+#[derive(Clone, Debug, Default)]
+pub struct Authority {
+    /// Istio's root namespace, whose policies are about the workloads of all namespaces.
+    pub root_namespace: Arc<str>,
+    /// Who the global proxy is. A pattern that means it too (`*`) names nobody in particular: the policy treats a
+    /// first call as it treats the next one.
+    pub global_proxy: Option<Identity>,
+}
+
+/// The namespace and the account that a pattern spells out.
+type Pins = (Option<Arc<str>>, Option<Arc<str>>);
+
+/// The policies that name callers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Policies {
+    authority: Arc<Authority>,
+    by_key: HashMap<ObjectKey, Arc<Policy>>,
+    by_namespace: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    by_pins: HashMap<Pins, OrdSet<ObjectKey>>,
+}
+
+impl Policies {
+    pub(super) fn new(authority: Authority) -> Self {
+        Self { authority: Arc::new(authority), ..Self::default() }
+    }
+
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<Arc<Policy>> {
+        self.by_key.get(key).cloned()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.by_key.keys()
+    }
+
+    /// Takes a policy in; one that names nobody is as good as none.
+    pub(super) fn apply(&mut self, mut policy: Policy) {
+        self.remove(&policy.key);
+        let proxy = self.authority.global_proxy.as_ref();
+        policy.callers.retain(|pattern| !proxy.is_some_and(|proxy| pattern.matches(proxy)));
+        if policy.callers.is_empty() {
+            return;
+        }
+        let key = &policy.key;
+        for pattern in &policy.callers {
+            self.by_pins.entry(owned(pattern.pins())).or_default().insert(key.clone());
+        }
+        self.by_namespace.entry(key.namespace.clone()).or_default().insert(key.clone());
+        self.by_key.insert(key.clone(), Arc::new(policy));
+    }
+
+    pub(super) fn remove(&mut self, key: &ObjectKey) {
+        let Some(old) = self.by_key.remove(key) else { return };
+        for pattern in &old.callers {
+            let pins = owned(pattern.pins());
+            if let Some(set) = self.by_pins.get_mut(&pins) {
+                set.remove(key);
+                if set.is_empty() {
+                    self.by_pins.remove(&pins);
+                }
+            }
+        }
+        discard(&mut self.by_namespace, &key.namespace, key);
+    }
+
+    /// The policies that name a caller.
+    pub(super) fn naming(&self, caller: &Identity) -> impl Iterator<Item = &Policy> {
+        let (namespace, account) = (Some(&caller.namespace), Some(&caller.account));
+        let pins = [(namespace, account), (namespace, None), (None, account), (None, None)];
+        let keys: BTreeSet<_> = pins
+            .into_iter()
+            .filter_map(|(namespace, account)| self.by_pins.get(&(namespace.cloned(), account.cloned())))
+            .flatten()
+            .collect();
+        let policies = keys.into_iter().filter_map(|key| self.by_key.get(key)).map(Arc::as_ref);
+        policies.filter(|policy| policy.names(caller))
+    }
+
+    /// The policies that may be about workloads of a namespace.
+    pub(super) fn about(&self, namespace: &str) -> impl Iterator<Item = &Policy> + use<'_> {
+        let root = &*self.authority.root_namespace;
+        let elsewhere = Some(root).filter(|root| *root != namespace);
+        let keys = [Some(namespace), elsewhere].map(|namespace| self.by_namespace.get(namespace?));
+        keys.into_iter().flatten().flatten().filter_map(|key| self.by_key.get(key)).map(Arc::as_ref)
+    }
+
+    /// Whether a policy is about the workloads of all namespaces.
+    pub(super) fn is_mesh_wide(&self, policy: &Policy) -> bool {
+        policy.key.namespace == self.authority.root_namespace && policy.targets.is_none()
+    }
+
+    /// Whether a policy is about workloads behind a Service.
+    pub(super) fn concerns(&self, policy: &Policy, service: &Service, pods: &Workloads) -> bool {
+        if policy.key.namespace != service.key.namespace && !self.is_mesh_wide(policy) {
+            return false;
+        }
+        match &policy.targets {
+            Some(targets) => targets.contains(&service.key.name),
+            None if policy.selector.is_empty() => true,
+            None => {
+                service.selector.satisfy(&policy.selector)
+                    || pods.share(&service.key.namespace, service, policy)
+            }
+        }
+    }
+}
+
+impl Policy {
+    /// Whether it names a caller.
+    pub(super) fn names(&self, caller: &Identity) -> bool {
+        self.callers.iter().any(|pattern| pattern.matches(caller))
+    }
+
+    /// Whether a pod with these labels may be what makes it be about a Service.
+    pub(super) fn selects(&self, labels: &Labels) -> bool {
+        self.targets.is_none() && labels.satisfy(&self.selector)
+    }
+}
+
+impl Workloads {
+    /// Whether a pod of a namespace is behind the Service and under the policy.
+    fn share(&self, namespace: &str, service: &Service, policy: &Policy) -> bool {
+        let contradict =
+            |(key, value)| service.selector.as_map().get(key).is_some_and(|other| other != value);
+        !service.selector.is_empty()
+            && !policy.selector.as_map().iter().any(contradict)
+            && self
+                .in_namespace(namespace)
+                .any(|pod| pod.labels.satisfy(&service.selector) && pod.labels.satisfy(&policy.selector))
+    }
+}
+
+fn owned((namespace, account): (Option<&str>, Option<&str>)) -> Pins {
+    (namespace.map(Into::into), account.map(Into::into))
+}
