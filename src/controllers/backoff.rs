@@ -28,7 +28,8 @@ impl Failures {
     }
 }
 
-fn delay(attempt: usize) -> Duration {
+/// How long to wait after so many failures in a row.
+pub(super) fn delay(attempt: usize) -> Duration {
     let mut delays = ExponentialBuilder::default()
         .with_min_delay(FIRST)
         .with_max_delay(LONGEST)

@@ -18,6 +18,7 @@ use super::leadership::Leadership;
 use super::lease::Election;
 use super::mesh::Mesh;
 use super::metrics::Metrics;
+use super::record::Record;
 use super::service_fence::{self, Context};
 use super::switch::Switch;
 use super::watches;
@@ -97,6 +98,8 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let following = switch.clone().follow(client.clone(), options.switch.clone(), mesh.clone(), listed);
     tasks.spawn(until(stop.clone(), following));
 
+    let sources = format!("{}-sources", options.switch.name);
+    let record = Record::new(client.clone(), &ObjectKey::new(options.switch.namespace.clone(), sources));
     let (instance, settings) = (options.instance, options.settings);
     let context = Context::new(client, instance, mesh.clone(), caches, switch, settings, metrics);
     let keys = futures::StreamExt::take_until(ReceiverStream::new(triggers), stop.clone().cancelled_owned());
@@ -104,6 +107,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         // Who does not lead does not even listen, so that Envoy comes to who does.
         learn(options.access_log_address, mesh.observer(), access_log_metrics, stop.clone()).boxed(),
         service_fence::run(Arc::new(context), keys).boxed(),
+        until(stop.clone(), watch_directly(record, mesh.clone())).boxed(),
     ];
     tasks.spawn(lead(election, parts, mesh, synced, stop.clone()));
     supervise(tasks, &stop).await
@@ -147,6 +151,12 @@ async fn together(parts: Vec<Part>, stop: &CancellationToken) {
     if let Err(error) = supervise(tasks, stop).await {
         error!("{error:#}");
     }
+}
+
+/// What sources of direct calls need: where they ended before we started.
+async fn watch_directly(record: Record, mesh: Mesh) {
+    record.restore(&mesh).await;
+    record.keep(&mesh).await;
 }
 
 /// Learns from access logs.

@@ -7,6 +7,7 @@
 )]
 
 mod api_server;
+mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
