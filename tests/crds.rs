@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use kube::CustomResourceExt;
-use palisade::api::{ServiceFence, ServiceFenceStatus};
+use palisade::api::{DependencySource, ServiceFence, ServiceFenceStatus};
 use palisade::cli::crds;
 use regex::Regex;
 use serde_json::{Value, json};
@@ -67,12 +67,27 @@ fn the_names_are_slimes() {
         "metadata": { "name": "client", "namespace": "shop" },
         "spec": {
             "enable": true,
-            "host": { "reviews.shop.svc.cluster.local": { "stable": {} }, "shop/*": {} },
+            "host": {
+                "reviews.shop.svc.cluster.local": { "stable": {} },
+                "shop/*": {},
+                "www.example.com": { "deadline": { "expire": { "seconds": "1767225600", "nanos": 5 } } },
+                "api.example.com": {
+                    "auto": { "duration": { "seconds": 3600 } },
+                    "RecentlyCalled": { "seconds": "1767225600" },
+                },
+            },
+            "namespaceSelector": ["db"],
+            "labelSelector": [{ "selector": { "project": "front", "group": "web" } }],
             "workloadSelector": { "fromService": true },
         },
     }))
     .unwrap();
-    assert_eq!((fence.spec.enable, fence.spec.host.len()), (true, 2));
+    assert_eq!((fence.spec.enable, fence.spec.host.len()), (true, 4));
+    assert_eq!((fence.spec.namespace_selector.len(), fence.spec.label_selector[0].selector.len()), (1, 2));
+    assert!(
+        fence.spec.host["www.example.com"].deadline.is_some()
+            && fence.spec.host["api.example.com"].auto.is_some()
+    );
     assert!(fence.spec.workload_selector.unwrap().from_service);
 }
 
@@ -110,8 +125,16 @@ fn every_field_of_the_schema_is_described() {
 fn a_host_of_a_spec_is_a_full_name_or_a_whole_namespace() {
     let pattern = pattern("/properties/spec/properties/host");
     let long = format!("{}.example.com", "a".repeat(63));
-    let accepted =
-        ["reviews.shop.svc.cluster.local", "www.example.com", "a.b", "1.2x", "shop/*", "s/*", &long];
+    let accepted = [
+        "reviews.shop.svc.cluster.local",
+        "www.example.com",
+        "a.b",
+        "1.2x",
+        "*.example.com",
+        "shop/*",
+        "s/*",
+        &long,
+    ];
     for host in accepted {
         assert!(pattern.is_match(host), "{host}");
     }
@@ -123,7 +146,11 @@ fn a_host_of_a_spec_is_a_full_name_or_a_whole_namespace() {
         "reviews.shop:9080",
         "*",
         "*/*",
-        "*.example.com",
+        "*example.com",
+        "*.*.example.com",
+        "*.example",
+        "*.",
+        "shop/*.example.com",
         "shop/reviews.shop.svc.cluster.local",
         "shop/",
         "/*",
@@ -155,15 +182,41 @@ fn a_label_of_a_selector_is_a_label_value() {
 }
 
 #[test]
-fn a_status_that_slime_left_can_be_read() {
-    for word in [json!("ACTIVE"), json!("EXPIRE"), json!("EXPIREWAIT"), json!(1)] {
-        let status = json!({
-            "domains": { "reviews.shop.svc.cluster.local": { "hosts": ["reviews.shop.svc.cluster.local"], "status": word } },
-            "metricStatus": { "{destination_service=\"reviews.shop.svc.cluster.local\"}": "1" },
-        });
+fn a_status_that_others_left_can_be_read() {
+    let host = "reviews.shop.svc.cluster.local";
+    let domain =
+        |status: Value| json!({ "hosts": [host], "status": status, "RecentlyCalled": { "seconds": "1" } });
+    for (what, status) in [
+        ("a word of ours", json!({ "domains": { host: domain(json!("ACTIVE")) } })),
+        ("a word of Slime's", json!({ "domains": { host: domain(json!("EXPIREWAIT")) } })),
+        ("a number", json!({ "domains": { host: domain(json!(1)) } })),
+        ("no list", json!({ "domains": { host: { "hosts": null } } })),
+        ("no domain", json!({ "domains": { host: 7 } })),
+        ("no domains", json!({ "domains": null })),
+        ("a source of a later version", json!({ "domains": { host: { "sources": ["Telepathy", "Spec"] } } })),
+        ("deprecated fields", json!({ "visitor": { "a": true }, "unheardOf": [1] })),
+        ("counts", json!({ "metricStatus": { format!("{{destination_service=\"{host}\"}}"): "1" } })),
+        ("no counts", json!({ "metricStatus": { "a": 1, "b": null } })),
+    ] {
         let read = serde_json::from_value::<ServiceFenceStatus>(status);
-        assert!(read.is_ok(), "{word}: one such fence would end the watch of all: {read:?}");
+        assert!(read.is_ok(), "{what}: such a fence would be left out: {read:?}");
     }
+    let later = json!({ "domains": { host: { "sources": ["Telepathy", "Spec"] } } });
+    let status: ServiceFenceStatus = serde_json::from_value(later).unwrap();
+    assert_eq!(status.domains[host].sources, [DependencySource::Spec], "what can be read of it is read");
+}
+
+/// Fields of which the status of Slime is full, so that they are neither pruned nor refused.
+#[test]
+fn a_status_that_slime_left_is_no_reason_to_refuse_a_write() {
+    let status = schema().pointer("/properties/status/properties").unwrap().clone();
+    assert_eq!(status["metricStatus"]["additionalProperties"], json!({ "type": "string" }));
+    assert_eq!(
+        status["domains"]["x-kubernetes-map-type"], "atomic",
+        "what Slime wrote there goes with our first"
+    );
+    let domain = &status["domains"]["additionalProperties"]["properties"];
+    assert_eq!((&domain["status"]["type"], domain["status"].get("enum")), (&json!("string"), None));
 }
 
 #[test]

@@ -2,13 +2,16 @@
 //!
 //! Group, versions, field names and labels are Slime's, so that manifests in users' repositories apply unchanged.
 
+mod lenient;
+mod recycling;
 mod retention;
 mod service_fence;
 
+pub use recycling::{Auto, Deadline, RecyclingStrategy, Seconds, Stable};
 pub use retention::Retention;
 pub use service_fence::{
-    Dependency, DependencySource, DomainStatus, Learning, RecyclingStrategy, ServiceFence, ServiceFenceSpec,
-    ServiceFenceStatus, Stable, WorkloadSelector,
+    Dependency, DependencySource, DomainStatus, LabelSelector, Learning, ServiceFence, ServiceFenceSpec,
+    ServiceFenceStatus, WorkloadSelector,
 };
 
 /// The condition type of a `ServiceFence` that sums up whether what its spec asks for is in force.
@@ -28,7 +31,7 @@ pub mod reasons {
     pub const FENCING: &str = "Fencing";
     /// Not ready yet: the full configuration is being given back before the `Sidecar` goes.
     pub const OPENING: &str = "Opening";
-    /// Not ready: the fence names no labels, and there is no Service of its name to take a selector from.
+    /// Not ready: the fence is to take the selector of the Service of its name, and there is none.
     pub const SERVICE_NOT_FOUND: &str = "ServiceNotFound";
     /// Not ready: the Service of the fence's name has no selector, so no workload can be told.
     pub const SERVICE_WITHOUT_SELECTOR: &str = "ServiceWithoutSelector";

@@ -3,10 +3,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
-use super::Retention;
+use super::lenient::{each_if_it_can_be_read, or_default, those_that_are_known};
+use super::{RecyclingStrategy, Retention};
 
 /// What a workload may know of the mesh: whom to fence, and which hosts it always needs.
 ///
@@ -46,16 +46,29 @@ pub struct ServiceFenceSpec {
     pub enable: bool,
 
     /// Hosts that the workload always needs, whether it has called them or not. A key is a full host name
-    /// (`reviews.shop.svc.cluster.local`, `www.example.com`) or a whole namespace (`shop/*`).
+    /// (`reviews.shop.svc.cluster.local`, `www.example.com`), all hosts that end alike (`*.example.com`), or a
+    /// whole namespace (`shop/*`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[x_kube(
-        validation = Rule::new(r"self.all(h, h.matches('^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[*]|([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)$'))")
-            .message("each key of host must be a full host name in lower case (reviews.shop.svc.cluster.local, www.example.com) or a whole namespace (shop/*); no port, no short name, no other wildcard")
+        validation = Rule::new(r"self.all(h, h.matches('^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[*]|([*][.])?([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)$'))")
+            .message("each key of host must be a full host name in lower case (reviews.shop.svc.cluster.local, www.example.com), all hosts that end alike (*.example.com) or a whole namespace (shop/*); no port, no short name, no other wildcard")
     )]
     #[schemars(extend("maxProperties" = 512))]
     pub host: BTreeMap<String, RecyclingStrategy>,
 
-    /// Which pods the fence is for. Without it: the pods of the Service that has the fence's name.
+    /// Namespaces of which the workload needs every Service: the same as `shop/*` in `host`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 512, "items" = { "type": "string", "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" }))]
+    pub namespace_selector: Vec<String>,
+
+    /// Labels of Services that the workload needs, in whatever namespace they are. A Service has to match one of
+    /// the selectors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 64))]
+    pub label_selector: Vec<LabelSelector>,
+
+    /// Which pods the fence is for. Without it: the pods of the Service that has the fence's name, and without such a
+    /// Service those whose label `app` has that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_selector: Option<WorkloadSelector>,
 
@@ -84,18 +97,14 @@ pub struct Learning {
     pub namespaces: Option<Vec<String>>,
 }
 
-/// When a host that was written into the spec leaves the fence again.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct RecyclingStrategy {
-    /// Never. The same as an empty strategy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stable: Option<Stable>,
+/// Services by their labels.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct LabelSelector {
+    /// Labels that a Service must all have. None select nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub selector: BTreeMap<String, String>,
 }
-
-/// The strategy that keeps a host for ever.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
-pub struct Stable {}
 
 /// The pods that a fence is for. `labels` win over `fromService`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -138,8 +147,18 @@ pub struct ServiceFenceStatus {
 
     /// The hosts that the workload is known to use, each with who said so. This is the durable form of what
     /// was learned: it is written before the Sidecar is, and read back after a restart.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    // Atomic: written as a whole, so that nothing stays of what Slime wrote there.
+    #[serde(
+        default,
+        deserialize_with = "each_if_it_can_be_read",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub domains: BTreeMap<String, Dependency>,
+
+    /// Read only: what Slime had learned. Its hosts are taken over when the fence is seen for the first time.
+    #[serde(default, deserialize_with = "each_if_it_can_be_read", skip_serializing)]
+    pub metric_status: BTreeMap<String, String>,
 }
 
 /// One host that a workload uses.
@@ -147,16 +166,18 @@ pub struct ServiceFenceStatus {
 #[serde(rename_all = "camelCase")]
 pub struct Dependency {
     /// The host as the Sidecar imports it, once for each namespace that defines it (`namespace/host`). Empty
-    /// for a host of the spec that no Service or ServiceEntry defines (yet).
+    /// for a host of the spec that no Service or ServiceEntry defines (yet), and for one whose time is over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
 
-    /// Whether the host is in force.
-    #[serde(default, deserialize_with = "whatever_it_says")]
+    /// `ACTIVE`: the Sidecar lists it. `EXPIRE`: its time is over, by the spec's strategy for it.
+    // No enum: an object that Slime left with another word would be refused whenever anything of it is written.
+    #[serde(default, deserialize_with = "or_default")]
+    #[schemars(with = "String")]
     pub status: DomainStatus,
 
     /// Who said that the workload uses it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "those_that_are_known", skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<DependencySource>,
 
     /// When a call to it was seen first.
@@ -176,12 +197,9 @@ pub enum DomainStatus {
     #[default]
     #[serde(rename = "ACTIVE")]
     Active,
-}
-
-/// Slime wrote other words here, or numbers. They mean nothing to us, and a status that could not be read would
-/// end the watch of all fences.
-fn whatever_it_says<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DomainStatus, D::Error> {
-    IgnoredAny::deserialize(deserializer).map(|_| DomainStatus::default())
+    /// The spec's strategy for it says that its time is over.
+    #[serde(rename = "EXPIRE")]
+    Expired,
 }
 
 /// Who said that a workload uses a host.
@@ -197,11 +215,15 @@ pub enum DependencySource {
     Prometheus,
     /// An `AuthorizationPolicy` that names the workload as a caller of the host.
     Policy,
+    /// The global proxy's namespace does not see the host (`exportTo`), so it could not be learned there.
+    Visibility,
+    /// Slime, which had learned it before.
+    Slime,
 }
 
 impl DependencySource {
     /// Those that tell of calls.
-    pub const LEARNED: [Self; 2] = [Self::AccessLog, Self::Prometheus];
+    pub const LEARNED: [Self; 3] = [Self::AccessLog, Self::Prometheus, Self::Slime];
 
     /// Whether it tells of calls that were seen, which are remembered; the others state what is needed, for as long
     /// as they state it.

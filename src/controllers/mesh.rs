@@ -48,7 +48,7 @@ pub struct Owner {
 }
 
 impl Mesh {
-    /// An empty graph, its owner, and the fences that the owner wants looked at.
+    /// An empty graph of a mesh with this cluster domain, its owner, and the fences that the owner wants looked at.
     #[must_use]
     pub fn new(domain: &str) -> (Self, Owner, mpsc::Receiver<ObjectKey>) {
         Self::over(Graph::new(domain))

@@ -11,6 +11,7 @@ mod cache;
 mod census;
 mod declarations;
 mod error;
+mod hosts;
 mod leadership;
 mod lease;
 #[cfg(test)]

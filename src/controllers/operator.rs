@@ -23,7 +23,7 @@ use super::service_fence::{self, Context};
 use super::switch::Switch;
 use super::watches;
 use crate::fence::Settings;
-use crate::graph::{Authority, Graph, Identity, ObjectKey};
+use crate::graph::{Authority, Graph, Identity, MeshWide, ObjectKey};
 use crate::server;
 use crate::sources::{Observer, access_log};
 
@@ -55,10 +55,20 @@ impl Options {
         let proxy = &self.settings.global_proxy.host;
         let account = proxy.host.split('.').next().unwrap_or_default().into();
         let learning = self.settings.defaults.learning();
-        Graph::new(&self.cluster_domain).with_learning(learning).under(Authority {
+        Graph::of(self.mesh_wide()).with_learning(learning).under(Authority {
             root_namespace: self.mesh_config.namespace.clone(),
             global_proxy: Some(Identity { namespace: proxy.namespace.clone(), account }),
         })
+    }
+
+    fn mesh_wide(&self) -> MeshWide {
+        let Settings { global_proxy, defaults, .. } = &self.settings;
+        MeshWide {
+            cluster_domain: self.cluster_domain.as_str().into(),
+            global_proxy_namespace: global_proxy.host.namespace.clone(),
+            service_label: defaults.service_label_key.clone(),
+            wants: defaults.wants(),
+        }
     }
 }
 

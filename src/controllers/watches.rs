@@ -1,11 +1,10 @@
 use std::collections::HashSet;
 use std::fmt::Debug;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceSpec};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Store, store};
@@ -21,10 +20,10 @@ use tracing::warn;
 use super::cache::Cache;
 use super::declarations;
 use super::mesh::{Mesh, Message};
-use super::{pods, virtual_services};
+use super::{hosts, pods, virtual_services};
 use crate::api::ServiceFence;
-use crate::fence::known;
-use crate::graph::{self, Change, Graph, Labels, ObjectKey, PodSelection};
+use crate::fence::{known, selection, wants};
+use crate::graph::{self, Change, Graph, Labels, ObjectKey};
 use crate::istio::{ServiceEntry, Sidecar, VirtualService};
 
 /// The objects that decisions read in full.
@@ -224,31 +223,13 @@ async fn touch(events: impl Stream<Item = Event<Sidecar>> + Send, mesh: Mesh, li
 }
 
 const SERVICES: Kind<Service> = Kind {
-    changed: |service| {
-        let spec = service.spec.as_ref();
-        Change::Service(graph::Service {
-            key: ObjectKey::of(service),
-            labels: Labels::from(service.labels().clone()),
-            selector: Labels::from(spec.and_then(|spec| spec.selector.clone()).unwrap_or_default()),
-            headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
-            addresses: addresses(spec),
-        })
-    },
+    changed: |service| Change::Service(hosts::of_service(service)),
     gone: Change::ServiceGone,
     known: |graph| graph.registry().service_keys().cloned().collect(),
 };
 
-/// The cluster IPs of a Service; a headless one has the word `None`.
-fn addresses(spec: Option<&ServiceSpec>) -> Vec<IpAddr> {
-    let addresses = spec.and_then(|spec| spec.cluster_ips.as_ref()).into_iter().flatten();
-    addresses.filter_map(|address| address.parse().ok()).collect()
-}
-
 const SERVICE_ENTRIES: Kind<ServiceEntry> = Kind {
-    changed: |entry| {
-        let hosts = entry.spec.hosts.iter().map(|host| host.as_str().into()).collect();
-        Change::ServiceEntry(graph::ServiceEntry { key: ObjectKey::of(entry), hosts })
-    },
+    changed: |entry| Change::ServiceEntry(hosts::of_entry(entry)),
     gone: Change::ServiceEntryGone,
     known: |graph| graph.registry().entry_keys().cloned().collect(),
 };
@@ -285,17 +266,14 @@ const FENCES: Kind<ServiceFence> = Kind {
 };
 
 fn facts(fence: &ServiceFence) -> graph::Fence {
-    let selector = fence.spec.workload_selector.as_ref().map(|selector| selector.labels.clone());
-    let selection = match selector.filter(|labels| !labels.is_empty()) {
-        Some(labels) => PodSelection::Labels(Labels::from(labels)),
-        None => PodSelection::Service,
-    };
     let domains = fence.status.iter().flat_map(|status| &status.domains);
     graph::Fence {
         key: ObjectKey::of(fence),
-        selection,
-        wants: fence.spec.host.keys().map(|host| host.as_str().into()).collect(),
-        known: domains.filter_map(|(host, domain)| Some((host.as_str().into(), known(domain)?))).collect(),
+        selection: selection(fence),
+        wants: wants(fence),
+        known: domains
+            .filter_map(|(host, domain)| Some((host.as_str().into(), known(host, domain)?)))
+            .collect(),
         learning: fence.spec.learning.clone(),
     }
 }

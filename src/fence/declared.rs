@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::status::state;
+use super::domains::state;
 use crate::api::{Dependency, DependencySource};
 use crate::graph::{Graph, ObjectKey};
 

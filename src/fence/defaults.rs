@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::api::Retention;
-use crate::graph::{Learning, MAX_HOSTS};
+use crate::api::{DependencySource, Retention};
+use crate::graph::{Learning, MAX_HOSTS, Want, Wanted};
 
 /// What the operator's configuration says of all fences.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -22,6 +22,8 @@ pub struct Defaults {
     /// How many hosts a fence lists at most because policies name its workload: beside the hosts that it may learn,
     /// there is room for a quarter more in its status.
     pub max_policy_hosts: usize,
+    /// The label that tells the pods of a fence that names no labels and has no Service of its name.
+    pub service_label_key: Arc<str>,
 }
 
 impl Default for Defaults {
@@ -34,6 +36,7 @@ impl Default for Defaults {
             max_hosts: MAX_HOSTS,
             learn_namespaces: Vec::new(),
             max_policy_hosts: 250,
+            service_label_key: "app".into(),
         }
     }
 }
@@ -47,5 +50,12 @@ impl Defaults {
             max_hosts: self.max_hosts,
             namespaces: Arc::new(self.learn_namespaces.iter().map(|n| n.as_str().into()).collect()),
         }
+    }
+
+    /// What every fence asks for.
+    #[must_use]
+    pub fn wants(&self) -> Vec<Want> {
+        let hosts = self.stable_host.iter().map(|host| Wanted::parse(host));
+        hosts.map(|hosts| Want::always(hosts, DependencySource::Configuration)).collect()
     }
 }

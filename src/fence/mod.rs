@@ -4,6 +4,7 @@
 mod conditions;
 mod declared;
 mod defaults;
+mod domains;
 mod egress;
 #[cfg(test)]
 mod egress_tests;
@@ -12,11 +13,14 @@ mod fitness;
 mod plan;
 mod scope;
 mod sidecar;
+mod slime;
 mod status;
 #[cfg(test)]
 mod tests;
+mod wants;
 
 pub use defaults::Defaults;
+pub use domains::known;
 pub use egress::{Egress, Timings};
 pub use expiry::FORGET_BEFORE;
 pub use fitness::Unfit;
@@ -26,4 +30,5 @@ pub use sidecar::{
     CLUSTERS_ADDED, GlobalProxy, KEEP_BIND, MANAGED_BY, MANAGER, ROUTES_ADDED, ROUTES_REMOVED, WIDENED,
     is_owned_by,
 };
-pub use status::{Transition, known};
+pub use status::Transition;
+pub use wants::{selection, wants};

@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use kube::Resource;
 
 use super::declared;
+use super::domains::{domains, known, next_end};
 use super::expiry::{self, Expiry};
 use super::fitness::{self, Pods};
 use super::sidecar::{build, is_up_to_date};
-use super::status::{self, Verdict, known};
+use super::status::{self, Verdict};
 use super::{Defaults, Egress, GlobalProxy, Scope, Timings, Transition, conditions, is_owned_by};
 use crate::api::{Dependency, ServiceFence, ServiceFenceStatus, reasons};
 use crate::graph::{FenceFacts, Graph, Labels, ObjectKey};
@@ -76,29 +77,30 @@ pub enum SidecarAction {
 /// Decides what to do for a fence.
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
-    let facts = input.graph.fence(&ObjectKey::of(input.fence));
+    let key = ObjectKey::of(input.fence);
+    let facts = input.graph.fence(&key);
     let expired =
         facts.map(|facts| expiry::of(input.fence, facts, input.graph, input.now)).unwrap_or_default();
-    let defaults = &input.settings.defaults;
-    let mut domains = facts
-        .map(|facts| status::domains(facts, &expired, input.graph.registry(), defaults))
-        .unwrap_or_default();
+    let mut domains =
+        facts.map(|facts| domains(&key, facts, &expired, input.graph, input.now)).unwrap_or_default();
     if facts.is_some() {
-        declared::add(&mut domains, input.graph, &ObjectKey::of(input.fence), defaults.max_policy_hosts);
+        declared::add(&mut domains, input.graph, &key, input.settings.defaults.max_policy_hosts);
     }
     let plan = match obstacle(input, facts) {
         Some(verdict) => input.conclude(facts, SidecarAction::Leave, domains, &verdict, None),
         None => input.advance(facts, domains),
     };
-    plan.letting_go(expired)
+    let leaving = facts.and_then(|facts| next_end(facts, input.now));
+    plan.letting_go(expired, leaving)
 }
 
 impl Plan {
     /// The same plan, for a fence of which some hosts have expired. What the status still has, because it waits for
-    /// its turn, is not forgotten yet.
-    fn letting_go(mut self, expired: Expiry) -> Self {
-        self.wake = self.wake.into_iter().chain(expired.wake).min();
-        let has = |host: &str| self.status.domains.get(host).is_some_and(|domain| known(domain).is_some());
+    /// its turn, is not forgotten yet. The next host leaves by its spec at `leaving`.
+    fn letting_go(mut self, expired: Expiry, leaving: Option<Timestamp>) -> Self {
+        self.wake = [self.wake, expired.wake, leaving].into_iter().flatten().min();
+        let has =
+            |host: &str| self.status.domains.get(host).is_some_and(|domain| known(host, domain).is_some());
         self.expired = expired.hosts.into_iter().filter(|(host, _)| !has(host)).collect();
         self
     }

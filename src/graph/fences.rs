@@ -5,19 +5,20 @@ use std::sync::Arc;
 use imbl::{HashMap, OrdMap, OrdSet};
 use jiff::Timestamp;
 
-use super::registry::discard;
-use super::{Labels, Learning, ObjectKey, PodSelection};
+use super::names::{HostNames, wildcards};
+use super::registry::{discard, insert};
+use super::{Labels, Learning, ObjectKey, PodSelection, Want, Wanted};
 use crate::api::{self, DependencySource};
 
 /// What matters of a fence: whom it is for, what it asks for, and what was learned before.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Fence {
     /// Its namespace and name.
     pub key: ObjectKey,
     /// The pods that it is for.
     pub selection: PodSelection,
-    /// The hosts of its spec: full names, or `namespace/*`.
-    pub wants: Vec<Arc<str>>,
+    /// What it asks for.
+    pub wants: Vec<Want>,
     /// What its status knows.
     pub known: Vec<(Arc<str>, Known)>,
     /// What its spec says of how it learns.
@@ -76,8 +77,8 @@ pub struct FenceFacts {
     pub selection: PodSelection,
     /// The labels that its pods have; `None` while the Service that should tell is missing.
     pub labels: Option<Labels>,
-    /// The hosts of its spec: full names, or `namespace/*`.
-    pub wants: Arc<[Arc<str>]>,
+    /// What it asks for.
+    pub wants: Arc<[Want]>,
     /// What was learned, by host.
     pub known: OrdMap<Arc<str>, Known>,
     /// How it learns.
@@ -90,8 +91,10 @@ pub struct FenceFacts {
 pub(super) struct Fences {
     by_key: HashMap<ObjectKey, FenceFacts>,
     by_namespace: HashMap<Arc<str>, OrdSet<ObjectKey>>,
-    /// What specs ask for → the fences that do.
+    /// What is asked for ([`Wanted::word`]) → the fences that do.
     wanted_by: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    /// The hosts that are asked for, to be found by a wildcard.
+    names: HostNames,
 }
 
 impl Fences {
@@ -111,9 +114,21 @@ impl Fences {
         self.by_namespace.get(namespace).into_iter().flatten()
     }
 
-    /// The fences whose spec names `want` (a host, or `namespace/*`).
-    pub(super) fn wanting(&self, want: &str) -> impl Iterator<Item = &ObjectKey> {
-        self.wanted_by.get(want).into_iter().flatten()
+    /// The fences that ask for something by this word ([`Wanted::word`]).
+    pub(super) fn wanting(&self, word: &str) -> impl Iterator<Item = &ObjectKey> {
+        self.wanted_by.get(word).into_iter().flatten()
+    }
+
+    /// The fences to which it makes a difference that `host` comes or goes.
+    pub(super) fn wanting_host(&self, host: &str) -> impl Iterator<Item = &ObjectKey> {
+        let covering = wildcards(host).filter_map(|name| self.wanted_by.get(name.as_str()));
+        let covered = self.names.covered_by(host).filter_map(|name| self.wanted_by.get(name));
+        self.wanting(host).chain(covering.chain(covered).flatten())
+    }
+
+    /// The fences that have learned `host`.
+    pub(super) fn knowing(&self, host: &str) -> impl Iterator<Item = &ObjectKey> {
+        self.by_key.iter().filter(|(_, facts)| facts.known.contains_key(host)).map(|(key, _)| key)
     }
 
     /// The fences that a pod with these labels is in.
@@ -136,7 +151,11 @@ impl Fences {
             note(&mut known, host, fact);
         }
         for want in &fence.wants {
-            self.wanted_by.entry(want.clone()).or_default().insert(fence.key.clone());
+            let Some(word) = want.hosts.word() else { continue };
+            insert(&mut self.wanted_by, &word, fence.key.clone());
+            if let Wanted::Host(host) = &want.hosts {
+                self.names.insert(host.clone());
+            }
         }
         self.by_namespace.entry(fence.key.namespace.clone()).or_default().insert(fence.key.clone());
         let (selection, wants) = (fence.selection, fence.wants.into());
@@ -145,8 +164,11 @@ impl Fences {
 
     pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<FenceFacts> {
         let facts = self.by_key.remove(key)?;
-        for want in facts.wants.iter() {
-            discard(&mut self.wanted_by, want, key);
+        for word in facts.wants.iter().filter_map(|want| want.hosts.word()) {
+            discard(&mut self.wanted_by, &word, key);
+            if !self.wanted_by.contains_key(&word) {
+                self.names.remove(&word);
+            }
         }
         discard(&mut self.by_namespace, &key.namespace, key);
         Some(facts)

@@ -73,7 +73,10 @@ impl FenceFacts {
             // It has moved to another namespace since.
             Some(known) if allowed.any(|namespace| !known.namespaces.contains(namespace)) => Judgement::New,
             Some(_) => Judgement::Known,
-            None if !registry.contains(host) => Judgement::UnknownHost,
+            None if !registry.contains(host) => match registry.canonical(host) {
+                Some(name) => self.judge(&name, registry, now),
+                None => Judgement::UnknownHost,
+            },
             None if self.is_full() => Judgement::Refused,
             // The first one that is refused is noted.
             None if allowed.next().is_none() && self.refused.is_some() => Judgement::Refused,

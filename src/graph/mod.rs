@@ -8,15 +8,22 @@
 mod callers;
 mod coverage;
 mod declared;
+mod dns_name;
+mod export_to;
 mod fences;
+mod following;
 mod key;
 mod learning;
+mod mesh_wide;
+mod names;
+mod objects;
 mod policies;
 mod registry;
 mod routes;
 mod selector;
 #[cfg(test)]
 mod tests;
+mod want;
 mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,19 +35,23 @@ use jiff::Timestamp;
 
 pub use callers::{CallerPattern, Identity};
 pub use coverage::{Coverage, Covered};
+pub use dns_name::{MAX_NAME, is_dns_name, is_host_name};
+pub use export_to::ExportTo;
 pub use fences::{Fence, FenceFacts, Known, Observation};
 pub use key::ObjectKey;
 pub use learning::{Learning, MAX_HOSTS};
+pub use mesh_wide::MeshWide;
+pub use objects::{EgressHost, Service, ServiceEntry};
 pub use policies::{Authority, Policy};
-pub use registry::{EgressHost, Registry, Service, ServiceEntry};
+pub use registry::Registry;
 pub use routes::{Asked, VirtualService};
 pub use selector::{Labels, PodSelection};
+pub use want::{Lifetime, Want, Wanted};
 pub use workloads::{Pod, Proxy, Workloads};
 
 use crate::api::DependencySource;
 use fences::Fences;
 use policies::Policies;
-use registry::RegistryChange;
 use routes::Routes;
 
 /// One fact about the mesh that changed.
@@ -113,6 +124,7 @@ pub enum Judgement {
 /// The whole of what is known. Cloning it is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
+    mesh_wide: Arc<MeshWide>,
     registry: Registry,
     namespaces: HashMap<Arc<str>, Labels>,
     routes: Routes,
@@ -128,7 +140,20 @@ impl Graph {
     /// An empty graph of a mesh whose cluster domain is `domain` (`cluster.local`).
     #[must_use]
     pub fn new(domain: &str) -> Self {
-        Self { registry: Registry::new(domain), ..Self::default() }
+        Self::of(MeshWide { cluster_domain: domain.into(), ..MeshWide::default() })
+    }
+
+    /// An empty graph of a mesh of which this much is settled.
+    #[must_use]
+    pub fn of(mesh_wide: MeshWide) -> Self {
+        let registry = Registry::new(&mesh_wide.cluster_domain, &mesh_wide.global_proxy_namespace);
+        Self { registry, mesh_wide: Arc::new(mesh_wide), ..Self::default() }
+    }
+
+    /// What holds for the whole mesh.
+    #[must_use]
+    pub fn mesh_wide(&self) -> &MeshWide {
+        &self.mesh_wide
     }
 
     /// The same graph, with `learning` for fences that do not say how they learn.
@@ -242,11 +267,11 @@ impl Graph {
             }
             Change::ServiceEntry(entry) => {
                 let changed = self.registry.apply_entry(entry);
-                self.wanting(&changed.hosts)
+                self.follow_entry(&changed)
             }
             Change::ServiceEntryGone(key) => {
                 let changed = self.registry.remove_entry(&key);
-                self.wanting(&changed.hosts)
+                self.follow_entry(&changed)
             }
             Change::VirtualService(service) => {
                 self.routes.apply(service, &self.registry);
@@ -319,50 +344,6 @@ impl Graph {
         BTreeSet::from([key])
     }
 
-    fn labels_of(&self, key: &ObjectKey, selection: &PodSelection) -> Option<Labels> {
-        match selection {
-            PodSelection::Labels(labels) => Some(labels.clone()),
-            PodSelection::Service => self.registry.service(key).map(|service| service.selector.clone()),
-        }
-    }
-
-    /// What a change of the Service `key` means: for those who want its host or namespace, for its namespace
-    /// if it is headless, and for the fence of its name.
-    fn follow_service(
-        &mut self,
-        key: &ObjectKey,
-        old: Option<&Service>,
-        changed: &RegistryChange,
-    ) -> BTreeSet<ObjectKey> {
-        let mut affected = self.wanting(&changed.hosts);
-        if !changed.hosts.is_empty() {
-            affected.extend(self.fences.wanting(&format!("{}/*", key.namespace)).cloned());
-        }
-        if changed.headless {
-            affected.extend(self.fences.in_namespace(&key.namespace).cloned());
-        }
-        if changed.selector {
-            if self.follow_selector(key) {
-                affected.insert(key.clone());
-            }
-            let versions = old.into_iter().chain(self.registry.service(key));
-            affected.extend(versions.flat_map(|service| self.named_behind(service)));
-        }
-        affected
-    }
-
-    /// Takes the selector of the Service `key` over into the fence of its name.
-    fn follow_selector(&mut self, key: &ObjectKey) -> bool {
-        let labels = self.labels_of(key, &PodSelection::Service);
-        let Some(facts) = self.fences.get_mut(key) else { return false };
-        if facts.selection != PodSelection::Service {
-            return false;
-        }
-        facts.labels = labels;
-        self.reassign(&key.namespace);
-        true
-    }
-
     /// Finds anew which fences the pods of a namespace are in.
     fn reassign(&mut self, namespace: &str) {
         let anew = |pod: &Pod| {
@@ -375,13 +356,11 @@ impl Graph {
         }
     }
 
-    fn wanting(&self, hosts: &[Arc<str>]) -> BTreeSet<ObjectKey> {
-        hosts.iter().flat_map(|host| self.fences.wanting(host)).cloned().collect()
-    }
-
     fn learn(&mut self, call: &Observation) -> BTreeSet<ObjectKey> {
         let Some(fences) = self.workloads.fences_of(call.caller).cloned() else { return BTreeSet::new() };
+        let mut call = call.clone();
+        call.host = self.registry.canonical(&call.host).unwrap_or(call.host);
         let namespaces = self.registry.namespaces(&call.host);
-        fences.iter().filter(|key| self.fences.learn(key, call, &namespaces)).cloned().collect()
+        fences.iter().filter(|key| self.fences.learn(key, &call, &namespaces)).cloned().collect()
     }
 }

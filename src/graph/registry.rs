@@ -1,64 +1,35 @@
 use std::collections::BTreeSet;
-use std::fmt;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::{HashMap, OrdSet};
 
-use super::{Labels, ObjectKey};
-
-/// A host together with the namespace that defines it: what a `Sidecar` imports, exactly.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EgressHost {
-    /// The namespace of the Service or `ServiceEntry`.
-    pub namespace: Arc<str>,
-    /// The full host name.
-    pub host: Arc<str>,
-}
-
-impl fmt::Display for EgressHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.host)
-    }
-}
-
-/// What matters of a Service.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Service {
-    /// Its namespace and name.
-    pub key: ObjectKey,
-    /// Its own labels.
-    pub labels: Labels,
-    /// The pods that it stands for; empty if it has no selector.
-    pub selector: Labels,
-    /// Whether it has no cluster IP.
-    pub headless: bool,
-    /// Its cluster IPs.
-    pub addresses: Vec<IpAddr>,
-}
-
-/// What matters of a `ServiceEntry`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceEntry {
-    /// Its namespace and name.
-    pub key: ObjectKey,
-    /// The hosts that it defines.
-    pub hosts: Vec<Arc<str>>,
-}
+use super::names::{HostNames, is_wildcard, wildcards};
+use super::want::label_word;
+use super::{EgressHost, ExportTo, Labels, ObjectKey, Service, ServiceEntry};
 
 /// The hosts that istiod knows, and which namespace defines each.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     domain: Arc<str>,
+    global_proxy: Arc<str>,
     services: HashMap<ObjectKey, Service>,
-    entries: HashMap<ObjectKey, Vec<Arc<str>>>,
+    entries: HashMap<ObjectKey, ServiceEntry>,
     /// Host → the objects that define it: one host may come from several namespaces.
     definers: HashMap<Arc<str>, OrdSet<Definer>>,
+    /// The hosts, to be found by a wildcard.
+    names: HostNames,
     /// Namespace → the hosts of its Services.
     by_namespace: HashMap<Arc<str>, OrdSet<Arc<str>>>,
     /// Namespace → the hosts of its headless Services.
     headless: HashMap<Arc<str>, OrdSet<Arc<str>>>,
+    /// Label (`key=value`) → the Services that have it.
+    by_label: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    /// Host → the `ExternalName` Services that are other names for it.
+    aliases: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    /// Namespace → the hosts that it sees and the global proxy does not.
+    hidden: HashMap<Arc<str>, OrdSet<(Definer, Arc<str>)>>,
 }
 
 /// An object that defines a host. A Service and a `ServiceEntry` of one name are two.
@@ -85,20 +56,28 @@ impl Definer {
 /// What a change of the registry means for fences.
 #[derive(Debug, Default)]
 pub(super) struct RegistryChange {
-    /// Hosts that came or went.
+    /// Hosts that came or went, or stand for another one now.
     pub(super) hosts: Vec<Arc<str>>,
-    /// The namespace whose set of headless services changed.
+    /// Hosts that have another name more or less.
+    pub(super) renamed: Vec<Arc<str>>,
+    /// The labels of a Service before and after.
+    pub(super) labels: (Labels, Labels),
+    /// Whether the set of headless services of the Service's namespace changed.
     pub(super) headless: bool,
     /// Whether a Service's selector changed.
     pub(super) selector: bool,
+    /// The namespaces that see more or less than the global proxy does.
+    pub(super) hidden: BTreeSet<Arc<str>>,
 }
 
 impl Registry {
-    pub(super) fn new(domain: &str) -> Self {
-        Self { domain: domain.into(), ..Self::default() }
+    /// An empty registry of a mesh whose cluster domain is `domain`, and whose global proxy is in the namespace
+    /// `global_proxy`.
+    pub(super) fn new(domain: &str, global_proxy: &str) -> Self {
+        Self { domain: domain.into(), global_proxy: global_proxy.into(), ..Self::default() }
     }
 
-    /// The namespaces that define `host`; none for a host that istiod does not know.
+    /// The namespaces that define just `host`; none for a host that istiod does not know.
     #[must_use]
     pub fn namespaces(&self, host: &str) -> Vec<Arc<str>> {
         let definers = self.definers.get(host).into_iter().flatten();
@@ -110,7 +89,7 @@ impl Registry {
         self.definers.get(host).into_iter().flatten().map(Definer::namespace)
     }
 
-    /// Whether some object defines `host`.
+    /// Whether some object defines just `host`.
     #[must_use]
     pub fn contains(&self, host: &str) -> bool {
         self.definers.contains_key(host)
@@ -126,6 +105,66 @@ impl Registry {
             .unwrap_or_default()
     }
 
+    /// The name by which istiod knows `host`: its own, or the closest wildcard of a `ServiceEntry` that covers it.
+    #[must_use]
+    pub fn canonical(&self, host: &str) -> Option<Arc<str>> {
+        let own = self.definers.get_key_value(host).map(|(name, _)| name.clone());
+        own.or_else(|| {
+            wildcards(host)
+                .find_map(|name| self.definers.get_key_value(name.as_str()).map(|(n, _)| n.clone()))
+        })
+    }
+
+    /// What a `Sidecar` imports for `host`, for each namespace that defines it, with the other names that it has.
+    ///
+    /// istiod imports what a listed host covers, never what covers it: a host under the wildcard of a
+    /// `ServiceEntry` is imported by that wildcard (`hostClassification.Matches`, Istio 1.31). It merges an
+    /// `ExternalName` Service into the one that it names, and keeps only those names that are listed, too
+    /// (`matchingAliasService`).
+    #[must_use]
+    pub fn resolve(&self, host: &str) -> BTreeSet<EgressHost> {
+        let mut names = BTreeSet::from([Arc::from(host)]);
+        if is_wildcard(host) {
+            names.extend(self.names.covered_by(host).cloned());
+        }
+        let all = names.iter().flat_map(|name| self.same_as(name));
+        all.chain(self.canonical(host)).flat_map(|name| self.defined(name)).collect()
+    }
+
+    /// What a `Sidecar` imports besides `host` itself, as other names for it.
+    pub(crate) fn other_names(&self, host: &Arc<str>) -> impl Iterator<Item = EgressHost> {
+        self.same_as(host).into_iter().filter(move |name| name != host).flat_map(|name| self.defined(name))
+    }
+
+    /// A host, the one that it stands for, and the names that stand for either.
+    pub(super) fn same_as(&self, host: &Arc<str>) -> BTreeSet<Arc<str>> {
+        let (mut all, mut next) = (BTreeSet::new(), vec![host.clone()]);
+        while let Some(host) = next.pop() {
+            if all.insert(host.clone()) {
+                next.extend(self.target_of(&host));
+                next.extend(self.aliases_of(&host).map(|service| self.host_of(service)));
+            }
+        }
+        all
+    }
+
+    fn target_of(&self, host: &str) -> Option<Arc<str>> {
+        let definers = self.definers.get(host).into_iter().flatten();
+        let mut services = definers.filter_map(|definer| match definer {
+            Definer::Service(key) => self.services.get(key),
+            Definer::ServiceEntry(_) => None,
+        });
+        services.find_map(|service| service.external_name.clone())
+    }
+
+    fn aliases_of(&self, host: &str) -> impl Iterator<Item = &ObjectKey> {
+        self.aliases.get(host).into_iter().flatten()
+    }
+
+    fn defined(&self, host: Arc<str>) -> impl Iterator<Item = EgressHost> + use<> {
+        self.namespaces(&host).into_iter().map(move |namespace| EgressHost { namespace, host: host.clone() })
+    }
+
     /// The hosts of a namespace's Services.
     pub fn hosts_in(&self, namespace: &str) -> impl Iterator<Item = EgressHost> + '_ {
         in_namespace(&self.by_namespace, namespace)
@@ -134,6 +173,26 @@ impl Registry {
     /// The hosts of a namespace's headless Services.
     pub fn headless_in(&self, namespace: &str) -> impl Iterator<Item = EgressHost> + '_ {
         in_namespace(&self.headless, namespace)
+    }
+
+    /// The hosts of the Services of all namespaces that `selector` selects.
+    pub fn labelled<'a>(&'a self, selector: &'a Labels) -> impl Iterator<Item = EgressHost> + 'a {
+        let having = |(key, value): (&String, &String)| self.by_label.get(&label_word(key, value));
+        let fewest =
+            selector.as_map().iter().map(having).min_by_key(|set| set.map_or(0, OrdSet::len)).flatten();
+        fewest.into_iter().flatten().filter_map(move |key| {
+            let service = self.services.get(key).filter(|service| service.labels.satisfy(selector))?;
+            Some(EgressHost { namespace: service.key.namespace.clone(), host: self.host_of(key) })
+        })
+    }
+
+    /// The hosts that a namespace sees and the global proxy does not: nobody could learn them there.
+    #[must_use]
+    pub fn hidden_in(&self, namespace: &str) -> BTreeSet<EgressHost> {
+        let hidden = self.hidden.get(namespace).into_iter().flatten();
+        hidden
+            .map(|(definer, host)| EgressHost { namespace: definer.namespace().clone(), host: host.clone() })
+            .collect()
     }
 
     /// A Service by its key.
@@ -185,54 +244,122 @@ impl Registry {
     }
 
     pub(super) fn apply_service(&mut self, service: Service) -> RegistryChange {
-        let old = self.services.get(&service.key);
-        let change = RegistryChange {
-            hosts: if old.is_none() { vec![self.host_of(&service.key)] } else { Vec::new() },
-            headless: old.is_some_and(|o| o.headless) != service.headless,
-            selector: old.is_none_or(|o| o.selector != service.selector),
-        };
-        let (namespace, host) = (service.key.namespace.clone(), self.host_of(&service.key));
-        self.definers.entry(host.clone()).or_default().insert(Definer::Service(service.key.clone()));
-        self.by_namespace.entry(namespace.clone()).or_default().insert(host.clone());
-        if service.headless {
-            self.headless.entry(namespace).or_default().insert(host);
-        } else {
-            discard(&mut self.headless, &namespace, &host);
+        let old = self.services.get(&service.key).cloned();
+        if old.as_ref() == Some(&service) {
+            return RegistryChange::default();
         }
+        if let Some(old) = &old {
+            self.unlist(old);
+        }
+        self.list(&service);
+        let change = self.difference(old.as_ref(), Some(&service));
         self.services.insert(service.key.clone(), service);
         change
     }
 
     pub(super) fn remove_service(&mut self, key: &ObjectKey) -> RegistryChange {
         let Some(old) = self.services.remove(key) else { return RegistryChange::default() };
-        let host = self.host_of(key);
-        discard(&mut self.definers, &host, &Definer::Service(key.clone()));
-        discard(&mut self.by_namespace, &key.namespace, &host);
-        discard(&mut self.headless, &key.namespace, &host);
-        RegistryChange { hosts: vec![host], headless: old.headless, selector: true }
+        self.unlist(&old);
+        self.difference(Some(&old), None)
     }
 
     pub(super) fn apply_entry(&mut self, entry: ServiceEntry) -> RegistryChange {
-        let before: BTreeSet<_> = self.remove_entry(&entry.key).hosts.into_iter().collect();
+        if self.entries.get(&entry.key) == Some(&entry) {
+            return RegistryChange::default();
+        }
+        let RegistryChange { hosts: before, mut hidden, .. } = self.remove_entry(&entry.key);
         let definer = Definer::ServiceEntry(entry.key.clone());
         for host in &entry.hosts {
-            self.definers.entry(host.clone()).or_default().insert(definer.clone());
+            self.define(host, &definer, &entry.export_to);
         }
-        let after = entry.hosts.iter().cloned().collect();
-        self.entries.insert(entry.key, entry.hosts);
-        RegistryChange {
-            hosts: before.symmetric_difference(&after).cloned().collect(),
-            ..RegistryChange::default()
-        }
+        hidden.extend(entry.export_to.hidden_from(&self.global_proxy).cloned());
+        let (before, after) = (BTreeSet::from_iter(before), entry.hosts.iter().cloned().collect());
+        self.entries.insert(entry.key.clone(), entry);
+        let hosts = before.symmetric_difference(&after).cloned().collect();
+        RegistryChange { hosts, hidden, ..RegistryChange::default() }
     }
 
     pub(super) fn remove_entry(&mut self, key: &ObjectKey) -> RegistryChange {
-        let hosts = self.entries.remove(key).unwrap_or_default();
+        let Some(old) = self.entries.remove(key) else { return RegistryChange::default() };
         let definer = Definer::ServiceEntry(key.clone());
-        for host in &hosts {
-            discard(&mut self.definers, host, &definer);
+        for host in &old.hosts {
+            self.undefine(host, &definer, &old.export_to);
         }
-        RegistryChange { hosts, ..RegistryChange::default() }
+        let hidden = old.export_to.hidden_from(&self.global_proxy).cloned().collect();
+        RegistryChange { hosts: old.hosts, hidden, ..RegistryChange::default() }
+    }
+
+    /// Puts a Service into every index.
+    fn list(&mut self, service: &Service) {
+        let (key, host) = (&service.key, self.host_of(&service.key));
+        self.define(&host, &Definer::Service(key.clone()), &service.export_to);
+        insert(&mut self.by_namespace, &key.namespace, host.clone());
+        if service.headless {
+            insert(&mut self.headless, &key.namespace, host);
+        }
+        for (name, value) in service.labels.as_map() {
+            insert(&mut self.by_label, &label_word(name, value), key.clone());
+        }
+        if let Some(target) = &service.external_name {
+            insert(&mut self.aliases, target, key.clone());
+        }
+    }
+
+    /// Takes a Service out of every index.
+    fn unlist(&mut self, service: &Service) {
+        let (key, host) = (&service.key, self.host_of(&service.key));
+        self.undefine(&host, &Definer::Service(key.clone()), &service.export_to);
+        discard(&mut self.by_namespace, &key.namespace, &host);
+        discard(&mut self.headless, &key.namespace, &host);
+        for (name, value) in service.labels.as_map() {
+            discard(&mut self.by_label, &label_word(name, value), key);
+        }
+        if let Some(target) = &service.external_name {
+            discard(&mut self.aliases, target, key);
+        }
+    }
+
+    fn define(&mut self, host: &Arc<str>, definer: &Definer, export_to: &ExportTo) {
+        insert(&mut self.definers, host, definer.clone());
+        self.names.insert(host.clone());
+        for namespace in export_to.hidden_from(&self.global_proxy) {
+            insert(&mut self.hidden, namespace, (definer.clone(), host.clone()));
+        }
+    }
+
+    fn undefine(&mut self, host: &Arc<str>, definer: &Definer, export_to: &ExportTo) {
+        discard(&mut self.definers, host, definer);
+        if !self.definers.contains_key(host) {
+            self.names.remove(host);
+        }
+        for namespace in export_to.hidden_from(&self.global_proxy) {
+            discard(&mut self.hidden, namespace, &(definer.clone(), host.clone()));
+        }
+    }
+
+    /// What it means that a Service was `old` and is `new`.
+    fn difference(&self, old: Option<&Service>, new: Option<&Service>) -> RegistryChange {
+        let either = || old.into_iter().chain(new);
+        let external = |service: Option<&Service>| service.and_then(|service| service.external_name.clone());
+        let renamed = external(old) != external(new);
+        let came_or_went = old.is_some() != new.is_some();
+        let labels =
+            |service: Option<&Service>| service.map(|service| service.labels.clone()).unwrap_or_default();
+        let seen_by = old.map(|service| &service.export_to) != new.map(|service| &service.export_to);
+        let hidden = either().flat_map(|service| service.export_to.hidden_from(&self.global_proxy));
+        let host = either().next().map(|service| self.host_of(&service.key));
+        RegistryChange {
+            hosts: host.filter(|_| came_or_went || renamed).into_iter().collect(),
+            renamed: if renamed {
+                external(old).into_iter().chain(external(new)).collect()
+            } else {
+                Vec::new()
+            },
+            labels: (labels(old), labels(new)),
+            headless: old.is_some_and(|o| o.headless) != new.is_some_and(|n| n.headless),
+            selector: old.map(|o| &o.selector) != new.map(|n| &n.selector),
+            hidden: if seen_by { hidden.cloned().collect() } else { BTreeSet::new() },
+        }
     }
 }
 
@@ -243,6 +370,11 @@ fn in_namespace<'a>(
     index.get_key_value(namespace).into_iter().flat_map(|(namespace, hosts)| {
         hosts.iter().map(|host| EgressHost { namespace: namespace.clone(), host: host.clone() })
     })
+}
+
+/// Puts `value` into the set at `key`.
+pub(super) fn insert<V: Ord + Clone>(map: &mut HashMap<Arc<str>, OrdSet<V>>, key: &Arc<str>, value: V) {
+    map.entry(key.clone()).or_default().insert(value);
 }
 
 /// Takes `value` out of the set at `key`, and the set out of the map when it was the last.

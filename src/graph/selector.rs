@@ -39,10 +39,15 @@ impl From<BTreeMap<String, String>> for Labels {
 }
 
 /// How a fence says which pods it is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PodSelection {
     /// The pods of its namespace with these labels.
     Labels(Labels),
     /// The pods of the Service of its name.
+    #[default]
     Service,
+    /// The same; without such a Service, the pods whose service label ([`MeshWide::service_label`]) has that name.
+    ///
+    /// [`MeshWide::service_label`]: super::MeshWide::service_label
+    ServiceOrLabel,
 }

@@ -16,4 +16,8 @@ pub struct ServiceEntrySpec {
     /// The hosts that the entry defines; a name may begin with `*.`.
     #[serde(default)]
     pub hosts: Vec<String>,
+
+    /// The namespaces that see it: `*`, `.` (its own), `~` (none), or their names.
+    #[serde(default)]
+    pub export_to: Vec<String>,
 }

@@ -28,9 +28,10 @@ use palisade::api::{
 use palisade::controllers::{Caches, Context, Error, Mesh, Message, Metrics, Switch, reconcile};
 use palisade::fence::{
     CLUSTERS_ADDED, Defaults, GlobalProxy, ROUTES_ADDED, ROUTES_REMOVED, Settings, Timings, WIDENED, known,
+    selection, wants,
 };
 use palisade::graph::{
-    Change, Coverage, Covered, EgressHost, Fence, Labels, ObjectKey, Observation, Pod, PodSelection, Service,
+    Change, Coverage, Covered, EgressHost, Fence, Labels, ObjectKey, Observation, Pod, Service,
 };
 use palisade::istio::Sidecar;
 use prometheus_client::registry::Registry;
@@ -181,14 +182,13 @@ impl Bench {
         if let Some(sidecar) = &self.server.sidecar {
             self.sidecars.apply_watcher_event(&Event::Apply(sidecar.clone()));
         }
-        let selection = fence.spec.workload_selector.clone().map(|selector| Labels::from(selector.labels));
         let domains = fence.status.iter().flat_map(|status| &status.domains);
         self.tell(Change::Fence(Fence {
             key: key(),
-            selection: selection.map_or(PodSelection::Service, PodSelection::Labels),
-            wants: fence.spec.host.keys().map(|host| host.as_str().into()).collect(),
+            selection: selection(&fence),
+            wants: wants(&fence),
             known: domains
-                .filter_map(|(host, domain)| Some((host.as_str().into(), known(domain)?)))
+                .filter_map(|(host, domain)| Some((host.as_str().into(), known(host, domain)?)))
                 .collect(),
             learning: fence.spec.learning.clone(),
         }))
@@ -651,8 +651,7 @@ async fn a_mesh_of_many_fences_is_taken_in_before_anybody_works_on_them() {
         (0..3_000).map(|number| ObjectKey::new("shop", format!("fence-{number}"))).collect();
     let listing = async {
         for key in &all {
-            let (key, selection) = (key.clone(), PodSelection::Service);
-            let fence = Fence { key, selection, wants: Vec::new(), known: Vec::new(), learning: None };
+            let fence = Fence { key: key.clone(), ..Fence::default() };
             mesh.tell(Message::Change(Change::Fence(fence))).await;
         }
         mesh.settled().await;

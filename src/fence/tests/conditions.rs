@@ -44,7 +44,7 @@ fn an_event_tells_what_happened_and_not_what_is_under_way() {
     note(&mut world);
     world.edit(|spec| spec.enable = false);
     note(&mut world);
-    world.edit(|spec| spec.workload_selector = None);
+    world.select_by_service();
     world.edit(|spec| spec.enable = true);
     note(&mut world);
     assert_eq!(told, [(reasons::FENCED, false), (reasons::OPEN, false), (reasons::SERVICE_NOT_FOUND, true)]);

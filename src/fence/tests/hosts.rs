@@ -141,7 +141,10 @@ fn what_a_policy_declares_is_listed_before_any_call_and_as_long_as_it_does() {
     assert_eq!(world.hosts(), format!("route: {desk} {vault} {PROXY}"));
     let status = world.plan().status;
     assert!(status.domains.values().all(|domain| domain.sources == [DependencySource::Policy]));
-    assert!(status.domains.values().all(|domain| known(domain).is_none()), "it is no memory of a call");
+    assert!(
+        status.domains.iter().all(|(host, domain)| known(host, domain).is_none()),
+        "it is no memory of a call"
+    );
     world.call("vault.bank.svc.cluster.local");
     world.tell([Change::PolicyGone(key("bank/p"))]);
     world.run();

@@ -12,6 +12,7 @@ mod hosts;
 mod obstacles;
 mod opening;
 mod properties;
+mod wants;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,19 +22,19 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use proptest::prelude::*;
 
+use super::domains::domains;
 use super::expiry::Expiry;
-use super::status::domains;
 use super::{
     CLUSTERS_ADDED, Defaults, GlobalProxy, Input, KEEP_BIND, Plan, ROUTES_REMOVED, Settings, SidecarAction,
-    Timings, WIDENED, is_owned_by, known, plan,
+    Timings, WIDENED, is_owned_by, known, plan, selection,
 };
 use crate::api::{
-    DependencySource, READY, RecyclingStrategy, ServiceFence, ServiceFenceSpec, ServiceFenceStatus,
-    WorkloadSelector, reasons,
+    Dependency, DependencySource, READY, RecyclingStrategy, ServiceFence, ServiceFenceSpec,
+    ServiceFenceStatus, WorkloadSelector, reasons,
 };
 use crate::graph::{
-    CallerPattern, Change, EgressHost, Fence, FenceFacts, Graph, Known, Labels, Learning, ObjectKey,
-    Observation, Pod, PodSelection, Policy, Service, ServiceEntry,
+    CallerPattern, Change, EgressHost, Fence, Graph, Known, Labels, ObjectKey, Observation, Pod, Policy,
+    Service, ServiceEntry, Want, Wanted,
 };
 use crate::istio::{EgressListener, Mode, Sidecar};
 
@@ -85,7 +86,7 @@ fn headless(name: &str) -> Change {
 }
 
 fn entry(name: &str, host: &str) -> Change {
-    Change::ServiceEntry(ServiceEntry { key: key(name), hosts: vec![host.into()] })
+    Change::ServiceEntry(ServiceEntry { key: key(name), hosts: vec![host.into()], ..ServiceEntry::default() })
 }
 
 /// A fence, its Sidecar, and the mesh around them: what the API server would hold.
@@ -148,23 +149,28 @@ impl World {
         self.listed();
     }
 
+    /// Makes the fence one for the pods of the Service of its name, and of no others.
+    fn select_by_service(&mut self) {
+        self.edit(|spec| {
+            spec.workload_selector =
+                Some(WorkloadSelector { from_service: true, ..WorkloadSelector::default() });
+        });
+    }
+
     fn edit_sidecar(&mut self, edit: impl FnOnce(&mut Sidecar)) {
         edit(self.sidecar.as_mut().unwrap());
     }
 
     /// The watch tells of the fence as it stands.
     fn listed(&mut self) {
-        let own = self.fence.spec.workload_selector.as_ref().map(|selector| selector.labels.clone());
-        let selection = match own.filter(|labels| !labels.is_empty()) {
-            Some(labels) => PodSelection::Labels(Labels::from(labels)),
-            None => PodSelection::Service,
-        };
         let status = self.fence.status.iter().flat_map(|status| &status.domains);
         let fence = Fence {
             key: key("shop/client"),
-            selection,
-            wants: self.fence.spec.host.keys().map(|host| host.as_str().into()).collect(),
-            known: status.filter_map(|(host, domain)| Some((host.as_str().into(), known(domain)?))).collect(),
+            selection: selection(&self.fence),
+            wants: super::wants(&self.fence),
+            known: status
+                .filter_map(|(host, domain)| Some((host.as_str().into(), known(host, domain)?)))
+                .collect(),
             learning: self.fence.spec.learning.clone(),
         };
         self.tell([Change::Fence(fence)]);

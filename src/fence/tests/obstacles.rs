@@ -4,7 +4,6 @@ use super::*;
 
 #[test]
 fn what_keeps_a_fence_from_being_enforced_is_told_and_nothing_is_written() {
-    let from_service = |world: &mut World| world.edit(|spec| spec.workload_selector = None);
     let without_selector = Change::Service(Service { key: key("shop/client"), ..Service::default() });
     let cases = [
         (None, reasons::SERVICE_NOT_FOUND),
@@ -14,7 +13,7 @@ fn what_keeps_a_fence_from_being_enforced_is_told_and_nothing_is_written() {
     for (service, reason) in cases {
         let mut world = World::new();
         world.tell(service);
-        from_service(&mut world);
+        world.select_by_service();
         let plan = world.step();
         assert_eq!((action(&plan), plan.hold, plan.wake), ("leave".to_owned(), false, None), "{reason}");
         assert_eq!(ready(&plan.status), ("False", reason));
@@ -27,7 +26,7 @@ fn what_keeps_a_fence_from_being_enforced_is_told_and_nothing_is_written() {
 fn a_fence_in_force_stays_as_it_is_while_its_service_is_missing() {
     let mut world = World::new();
     world.tell([service("shop/client")]);
-    world.edit(|spec| spec.workload_selector = None);
+    world.select_by_service();
     world.run();
     let before = world.hosts();
     world.tell([Change::ServiceGone(key("shop/client"))]);

@@ -49,6 +49,7 @@ fn entry(namespace: &str) -> Change {
     Change::ServiceEntry(ServiceEntry {
         key: ObjectKey::new(namespace, "example"),
         hosts: vec![EXAMPLE.into()],
+        ..ServiceEntry::default()
     })
 }
 

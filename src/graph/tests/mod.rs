@@ -16,8 +16,9 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::{
-    Authority, CallerPattern, Change, Fence, Graph, Identity, Judgement, Known, Labels, Learning, Namespace,
-    ObjectKey, Observation, Pod, PodSelection, Policy, Proxy, Service, ServiceEntry,
+    Authority, CallerPattern, Change, ExportTo, Fence, FenceFacts, Graph, Identity, Judgement, Known, Labels,
+    Learning, Namespace, ObjectKey, Observation, Pod, PodSelection, Policy, Proxy, Service, ServiceEntry,
+    Want, Wanted,
 };
 use crate::api::{DependencySource, Retention};
 
@@ -60,7 +61,8 @@ fn headless(name: &str) -> Change {
 }
 
 fn entry(name: &str, hosts: &[&str]) -> Change {
-    Change::ServiceEntry(ServiceEntry { key: key(name), hosts: hosts.iter().map(|h| (*h).into()).collect() })
+    let hosts = hosts.iter().map(|h| (*h).into()).collect();
+    Change::ServiceEntry(ServiceEntry { key: key(name), hosts, ..ServiceEntry::default() })
 }
 
 fn pod(name: &str, ips: &[u8], with: &str) -> Change {
@@ -72,9 +74,13 @@ fn pod(name: &str, ips: &[u8], with: &str) -> Change {
     })
 }
 
+fn want(text: &str) -> Want {
+    Want::always(Wanted::parse(text), DependencySource::Spec)
+}
+
 fn fence(name: &str, selection: PodSelection, wants: &[&str]) -> Change {
-    let wants = wants.iter().map(|want| (*want).into()).collect();
-    Change::Fence(Fence { key: key(name), selection, wants, known: Vec::new(), learning: None })
+    let wants = wants.iter().map(|text| want(text)).collect();
+    Change::Fence(Fence { key: key(name), selection, wants, ..Fence::default() })
 }
 
 fn selecting(name: &str, selector: &str) -> Change {

@@ -149,9 +149,42 @@ fn some_labels() -> impl Strategy<Value = Labels> {
     prop::sample::select(vec!["", "app=client", "app=client,tier=web", "tier=web"]).prop_map(labels)
 }
 
-fn some_wants() -> impl Strategy<Value = Vec<Arc<str>>> {
-    let wants: Vec<Arc<str>> = [REVIEWS, EXAMPLE, "shop/*", "other/*"].map(Into::into).into();
-    prop::sample::subsequence(wants, 0..=4)
+fn some_wants() -> impl Strategy<Value = Vec<Want>> {
+    let texts = [
+        REVIEWS,
+        EXAMPLE,
+        "shop/*",
+        "other/*",
+        "*.example.com",
+        "api.example.com",
+        "*.shop.svc.cluster.local",
+    ];
+    let selectors = ["app=client", "app=client,tier=web", ""];
+    let labels = selectors.map(|text| Want::always(Wanted::Labels(labels(text)), DependencySource::Spec));
+    let wants: Vec<_> = texts.map(want).into_iter().chain(labels).collect();
+    let all = wants.len();
+    prop::sample::subsequence(wants, 0..=all)
+}
+
+fn some_export() -> impl Strategy<Value = ExportTo> {
+    prop::sample::select(vec!["*", ".", "~", "shop", "other,palisade-system", "other"])
+        .prop_map(|words| ExportTo::parse(words.split(','), "shop"))
+}
+
+fn some_service() -> impl Strategy<Value = Service> {
+    let external = prop::sample::select(vec![None, None, Some(REVIEWS), Some(EXAMPLE), Some(RATINGS)]);
+    (some_key(), some_labels(), some_labels(), any::<bool>(), external, some_export()).prop_map(
+        |(key, labels, selector, headless, external, export_to)| {
+            let external_name = external.map(Into::into);
+            Service { key, labels, selector, headless, external_name, export_to, ..Service::default() }
+        },
+    )
+}
+
+fn some_entry() -> impl Strategy<Value = ServiceEntry> {
+    let hosts: Vec<Arc<str>> = [REVIEWS, EXAMPLE, "*.example.com"].map(Into::into).into();
+    (some_key(), prop::sample::subsequence(hosts, 0..=3), some_export())
+        .prop_map(|(key, hosts, export_to)| ServiceEntry { key, hosts, export_to })
 }
 
 /// The addresses of one pod are never those of another here: see the tests of addresses.
@@ -184,19 +217,23 @@ fn in_a_mesh() -> Graph {
 }
 
 fn some_change() -> impl Strategy<Value = Change> {
-    let selection = prop_oneof![Just(PodSelection::Service), some_labels().prop_map(PodSelection::Labels)];
-    let hosts: Vec<Arc<str>> = [REVIEWS, EXAMPLE].map(Into::into).into();
+    let selection = prop_oneof![
+        Just(PodSelection::Service),
+        Just(PodSelection::ServiceOrLabel),
+        some_labels().prop_map(PodSelection::Labels),
+    ];
     prop_oneof![
-        4 => (some_key(), some_labels(), any::<bool>())
-            .prop_map(|(key, selector, headless)| Change::Service(Service { key, selector, headless, ..Service::default() })),
+        4 => some_service().prop_map(Change::Service),
         1 => some_key().prop_map(Change::ServiceGone),
-        2 => (some_key(), prop::sample::subsequence(hosts, 0..=2))
-            .prop_map(|(key, hosts)| Change::ServiceEntry(ServiceEntry { key, hosts })),
+        2 => some_entry().prop_map(Change::ServiceEntry),
         1 => some_key().prop_map(Change::ServiceEntryGone),
         4 => some_pod().prop_map(Change::Pod),
         1 => some_pod().prop_map(|pod| Change::PodGone(pod.key)),
         4 => (some_key(), selection, some_wants())
-            .prop_map(|(key, selection, wants)| Change::Fence(Fence { key, selection, wants, known: Vec::new(), learning: None })),
+            .prop_map(|(key, selection, wants)| {
+                let known = vec![(REVIEWS.into(), knowledge(&["shop"], 0, 0))];
+                Change::Fence(Fence { key, selection, wants, known, ..Fence::default() })
+            }),
         1 => some_key().prop_map(Change::FenceGone),
         2 => some_labels().prop_map(|labels| Change::Namespace(Namespace { name: "shop".into(), labels })),
         1 => Just(Change::NamespaceGone(ObjectKey::new("", "shop"))),
@@ -208,20 +245,23 @@ fn some_change() -> impl Strategy<Value = Change> {
 /// Everything about a fence that decisions rest on.
 fn view(graph: &Graph, key: &ObjectKey) -> String {
     let Some(facts) = graph.fence(key) else { return String::new() };
-    let resolved: Vec<_> = facts
-        .wants
-        .iter()
-        .map(|want| match want.strip_suffix("/*") {
-            Some(namespace) => graph.registry().hosts_in(namespace).map(|host| host.to_string()).collect(),
-            None => namespaces(graph, want),
-        })
-        .collect();
+    let registry = graph.registry();
+    let resolve = |want: &Want| match &want.hosts {
+        Wanted::Host(host) => registry.resolve(host),
+        Wanted::Namespace(namespace) => registry.hosts_in(namespace).collect(),
+        Wanted::Labels(selector) => registry.labelled(selector).collect(),
+    };
+    let resolved: Vec<_> = facts.wants.iter().map(resolve).collect();
+    let hidden = registry.hidden_in(&key.namespace);
     let headless: Vec<_> =
         graph.registry().headless_in(&key.namespace).map(|host| host.to_string()).collect();
     let pods: BTreeMap<_, _> =
         graph.workloads().of_fence(key).map(|pod| (&pod.key, (&pod.labels, pod.proxy))).collect();
-    let around = (pods, graph.declared(key), graph.namespace(&key.namespace));
-    format!("{:?} {:?} {resolved:?} {headless:?} {:?} {around:?}", facts.labels, facts.wants, facts.known)
+    let around = (pods, graph.declared(key), graph.namespace(&key.namespace), headless, hidden);
+    let names: Vec<BTreeSet<_>> =
+        facts.known.keys().map(|host| registry.other_names(host).collect()).collect();
+    let FenceFacts { labels, wants, known, .. } = facts;
+    format!("{labels:?} {wants:?} {resolved:?} {known:?} {names:?} {around:?}")
 }
 
 fn everything(graph: &Graph) -> Vec<String> {

@@ -10,12 +10,7 @@ use super::metrics::Outcome;
 use super::wire::{
     AccessLogCommon, Address, HttpLogEntry, HttpRequest, HttpResponse, Protocol, TcpConnection, TcpLogEntry,
 };
-use crate::graph::Asked;
-
-/// The longest DNS name in text, without the dot at its end (RFC 1035).
-const MAX_HOST: usize = 253;
-/// The longest label of a DNS name.
-const MAX_LABEL: usize = 63;
+use crate::graph::{Asked, MAX_NAME, is_host_name};
 
 /// The clusters that istiod makes for services: `outbound|<port>|<subset>|<host>`. All else that a proxy may
 /// log (`inbound|…`, `PassthroughCluster`, `BlackHoleCluster`, nothing) names no service that was called.
@@ -54,7 +49,7 @@ impl Call<'_> {
 /// The host of `host:port`, or of a host alone.
 fn without_port(authority: &[u8]) -> Option<&str> {
     let host = authority.split(|byte| *byte == b':').next()?;
-    str::from_utf8(host).ok().filter(|host| !host.is_empty() && host.len() <= MAX_HOST)
+    str::from_utf8(host).ok().filter(|host| !host.is_empty() && host.len() <= MAX_NAME)
 }
 
 /// An entry: what both kinds have in common, and how the callee answered.
@@ -134,34 +129,12 @@ fn outbound_host(cluster: &[u8]) -> Result<&str, Outcome> {
     if !is_port(port) {
         return Err(Outcome::InvalidCluster);
     }
-    dns_name(host).ok_or(Outcome::InvalidHost)
+    // The cluster of a ServiceEntry's wildcard has the wildcard's name.
+    str::from_utf8(host).ok().filter(|host| is_host_name(host)).ok_or(Outcome::InvalidHost)
 }
 
 fn is_port(text: &[u8]) -> bool {
     !text.is_empty() && text.len() <= 5 && text.iter().all(u8::is_ascii_digit)
-}
-
-/// `name` as text, if it is a DNS name in lower case that can stand in a `Sidecar` as it is.
-fn dns_name(name: &[u8]) -> Option<&str> {
-    let valid =
-        name.len() <= MAX_HOST && name.split(|byte| *byte == b'.').all(is_label) && !ends_in_number(name);
-    if valid { str::from_utf8(name).ok() } else { None }
-}
-
-fn is_label(label: &[u8]) -> bool {
-    let ends = [label.first(), label.last()];
-    label.len() <= MAX_LABEL
-        && ends.into_iter().all(|byte| byte.copied().is_some_and(is_letter_or_digit))
-        && label.iter().all(|byte| *byte == b'-' || is_letter_or_digit(*byte))
-}
-
-fn is_letter_or_digit(byte: u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'0'..=b'9')
-}
-
-/// Whether the last label is a number, as in an IP address; no top-level domain is.
-fn ends_in_number(name: &[u8]) -> bool {
-    name.rsplit(|byte| *byte == b'.').next().is_some_and(|label| label.iter().all(u8::is_ascii_digit))
 }
 
 #[cfg(test)]

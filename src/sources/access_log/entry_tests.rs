@@ -146,7 +146,9 @@ fn a_host_that_cannot_stand_in_a_sidecar_is_invalid() {
     for host in [
         "",
         "*",
-        "*.example.com",
+        "*example.com",
+        "*.*.com",
+        "*.",
         "a.*.com",
         "foo_bar.example.com",
         "bücher.example.com",

@@ -1,0 +1,84 @@
+//! What Services and `ServiceEntry`s mean for the graph.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use kube::ResourceExt;
+
+use crate::graph::{self, ExportTo, Labels, ObjectKey};
+use crate::istio::ServiceEntry;
+
+/// Istio's annotation that says which namespaces see a Service.
+const EXPORT_TO: &str = "networking.istio.io/exportTo";
+
+pub(super) fn of_service(service: &Service) -> graph::Service {
+    let (key, spec) = (ObjectKey::of(service), service.spec.as_ref());
+    let export_to = service.annotations().get(EXPORT_TO).map(String::as_str).unwrap_or_default();
+    let external = spec.filter(|spec| spec.type_.as_deref() == Some("ExternalName"));
+    graph::Service {
+        labels: Labels::from(service.labels().clone()),
+        selector: Labels::from(spec.and_then(|spec| spec.selector.clone()).unwrap_or_default()),
+        headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
+        external_name: external.and_then(|spec| spec.external_name.as_deref()).map(Into::into),
+        addresses: addresses(spec),
+        export_to: ExportTo::parse(export_to.split(','), &key.namespace),
+        key,
+    }
+}
+
+/// The cluster IPs of a Service; a headless one has the word `None`.
+fn addresses(spec: Option<&ServiceSpec>) -> Vec<IpAddr> {
+    let addresses = spec.and_then(|spec| spec.cluster_ips.as_ref()).into_iter().flatten();
+    addresses.filter_map(|address| address.parse().ok()).collect()
+}
+
+pub(super) fn of_entry(entry: &ServiceEntry) -> graph::ServiceEntry {
+    let key = ObjectKey::of(entry);
+    graph::ServiceEntry {
+        hosts: entry.spec.hosts.iter().map(|host| host.as_str().into()).collect(),
+        export_to: ExportTo::parse(entry.spec.export_to.iter().map(String::as_str), &key.namespace),
+        key,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn service(annotations: &Value, spec: &Value) -> graph::Service {
+        let metadata = json!({ "namespace": "shop", "name": "reviews", "annotations": annotations });
+        of_service(&serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap())
+    }
+
+    fn only(names: &[&str]) -> ExportTo {
+        ExportTo::Only(names.iter().map(|name| (*name).into()).collect())
+    }
+
+    #[test]
+    fn a_service_says_what_it_stands_for_and_who_sees_it() {
+        let plain =
+            service(&json!({}), &json!({ "clusterIP": "10.96.0.1", "selector": { "app": "reviews" } }));
+        assert_eq!((plain.headless, plain.external_name, plain.export_to), (false, None, ExportTo::Everyone));
+        let hidden = service(&json!({ EXPORT_TO: "., web" }), &json!({ "clusterIP": "None" }));
+        assert_eq!((hidden.headless, hidden.export_to), (true, only(&["shop", "web"])));
+        let external = json!({ "type": "ExternalName", "externalName": "www.example.com" });
+        assert_eq!(service(&json!({}), &external).external_name.as_deref(), Some("www.example.com"));
+        let no_more = json!({ "type": "ClusterIP", "externalName": "www.example.com" });
+        assert_eq!(service(&json!({}), &no_more).external_name, None);
+    }
+
+    #[test]
+    fn a_service_entry_says_its_hosts_and_who_sees_them() {
+        let entry = |spec: &Value| {
+            let metadata = json!({ "namespace": "shop", "name": "e" });
+            let entry =
+                json!({ "apiVersion": "v1", "kind": "ServiceEntry", "metadata": metadata, "spec": spec });
+            of_entry(&serde_json::from_value(entry).unwrap())
+        };
+        let own = entry(&json!({ "hosts": ["*.example.com"], "exportTo": ["."] }));
+        assert_eq!((own.hosts, own.export_to), (vec!["*.example.com".into()], only(&["shop"])));
+        assert_eq!(entry(&json!({ "hosts": [] })).export_to, ExportTo::Everyone);
+    }
+}

@@ -1,0 +1,167 @@
+//! The hosts of a fence, and who said so: what the spec and the operator's configuration ask for, what was learned, and
+//! what nobody could learn.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::conditions::whole_seconds;
+use super::expiry::Expiry;
+use crate::api::{Dependency, DependencySource, DomainStatus};
+use crate::graph::{EgressHost, FenceFacts, Graph, Known, ObjectKey, Registry, Want, Wanted};
+
+type Domains = BTreeMap<String, Dependency>;
+
+/// The hosts of the fence `key`, without those that have `expired`.
+pub(super) fn domains(
+    key: &ObjectKey,
+    facts: &FenceFacts,
+    expired: &Expiry,
+    graph: &Graph,
+    now: Timestamp,
+) -> Domains {
+    let registry = graph.registry();
+    let gone: BTreeSet<_> = expired.hosts.iter().map(|(host, _)| host).collect();
+    let kept = facts.known.iter().filter(|(host, _)| !gone.contains(host));
+    let mut domains: Domains =
+        kept.map(|(host, known)| (host.to_string(), learned(host, known, registry))).collect();
+    let wants = facts.wants.iter().chain(&graph.mesh_wide().wants);
+    let (over, live): (Vec<_>, Vec<_>) =
+        wants.partition(|want| end(want, facts).is_some_and(|end| end <= now));
+    let (learned, stated): (Vec<_>, Vec<_>) = live.into_iter().partition(|want| want.source.is_learned());
+    for want in learned {
+        take_over(&mut domains, want, facts, registry, now);
+    }
+    for want in over {
+        expire(&mut domains, want, facts);
+    }
+    for want in stated {
+        want_hosts(&mut domains, want, registry);
+    }
+    for host in registry.hidden_in(&key.namespace) {
+        list(&mut domains, &host.host, [host.clone()], DependencySource::Visibility);
+    }
+    domains
+}
+
+/// When the next of a fence's hosts leaves by what its spec says.
+pub(super) fn next_end(facts: &FenceFacts, now: Timestamp) -> Option<Timestamp> {
+    facts.wants.iter().filter_map(|want| end(want, facts)).filter(|end| *end > now).min()
+}
+
+fn end(want: &Want, facts: &FenceFacts) -> Option<Timestamp> {
+    want.lifetime.end(last_seen(want, facts), facts.learning.precision())
+}
+
+fn last_seen(want: &Want, facts: &FenceFacts) -> Option<Timestamp> {
+    let Wanted::Host(host) = &want.hosts else { return None };
+    facts.known.get(host).map(|known| known.last_seen)
+}
+
+/// Notes a host whose time is over; a call that was seen after its end keeps it, as a learned one.
+fn expire(domains: &mut Domains, want: &Want, facts: &FenceFacts) {
+    let Some(name) = name(&want.hosts) else { return };
+    let domain = domains.entry(name).or_default();
+    add(&mut domain.sources, want.source);
+    if last_seen(want, facts) <= end(want, facts) {
+        domain.status = DomainStatus::Expired;
+        domain.hosts.clear();
+    }
+}
+
+/// Lists what somebody asks for, rather than called.
+fn want_hosts(domains: &mut Domains, want: &Want, registry: &Registry) {
+    let hosts = match &want.hosts {
+        Wanted::Host(host) => registry.resolve(host),
+        Wanted::Namespace(namespace) => registry.hosts_in(namespace).collect(),
+        Wanted::Labels(selector) => {
+            for host in registry.labelled(selector) {
+                list(domains, &host.host, registry.resolve(&host.host), want.source);
+            }
+            return;
+        }
+    };
+    if let Some(name) = name(&want.hosts) {
+        list(domains, &name, hosts, want.source);
+    }
+}
+
+/// Adds a host, or `namespace/*`, that somebody stated, rather than called.
+pub(super) fn state(domains: &mut Domains, want: &str, source: DependencySource, registry: &Registry) {
+    want_hosts(domains, &Want::always(Wanted::parse(want), source), registry);
+}
+
+/// Takes over a host that was learned elsewhere, as if it had been seen here now. What is gone meanwhile, and what
+/// this fence may not learn, is left out.
+fn take_over(domains: &mut Domains, want: &Want, facts: &FenceFacts, registry: &Registry, now: Timestamp) {
+    let Some(name) = name(&want.hosts) else { return };
+    let mut hosts = registry.resolve(&name);
+    hosts.retain(|host| facts.learning.allows(&host.namespace));
+    let full = domains.len() >= facts.learning.max_hosts as usize && !domains.contains_key(&name);
+    if hosts.is_empty() || full {
+        return;
+    }
+    let domain = list(domains, &name, hosts, want.source);
+    domain.first_seen.get_or_insert_with(|| whole_seconds(now));
+    domain.last_seen.get_or_insert_with(|| whole_seconds(now));
+}
+
+/// The key of what is asked for in the status, if it is one.
+fn name(wanted: &Wanted) -> Option<String> {
+    match wanted {
+        Wanted::Host(host) => Some(host.to_string()),
+        Wanted::Namespace(namespace) => Some(format!("{namespace}/*")),
+        Wanted::Labels(_) => None,
+    }
+}
+
+fn list<'a>(
+    domains: &'a mut Domains,
+    name: &str,
+    hosts: impl IntoIterator<Item = EgressHost>,
+    source: DependencySource,
+) -> &'a mut Dependency {
+    let domain = domains.entry(name.to_owned()).or_default();
+    domain.status = DomainStatus::Active;
+    domain.hosts.extend(hosts.into_iter().map(|host| host.to_string()));
+    domain.hosts.sort();
+    domain.hosts.dedup();
+    add(&mut domain.sources, source);
+    domain
+}
+
+fn add(sources: &mut Vec<DependencySource>, source: DependencySource) {
+    sources.push(source);
+    sources.sort();
+    sources.dedup();
+}
+
+fn learned(host: &Arc<str>, known: &Known, registry: &Registry) -> Dependency {
+    let own = known
+        .namespaces
+        .iter()
+        .map(|namespace| EgressHost { namespace: namespace.clone(), host: host.clone() });
+    // It is where it was found, even if its Service is being replaced.
+    let found = if known.namespaces.is_empty() { registry.resolve(host) } else { own.collect() };
+    let hosts: BTreeSet<_> = found.into_iter().chain(registry.other_names(host)).collect();
+    Dependency {
+        hosts: hosts.iter().map(ToString::to_string).collect(),
+        status: DomainStatus::Active,
+        sources: known.sources.iter().copied().collect(),
+        first_seen: Some(whole_seconds(known.first_seen)),
+        last_seen: Some(whole_seconds(known.last_seen)),
+    }
+}
+
+/// What a status remembers of `host`: the way back from [`domains`]. `None` for one that nobody called.
+#[must_use]
+pub fn known(host: &str, domain: &Dependency) -> Option<Known> {
+    let sources: BTreeSet<_> = domain.sources.iter().copied().filter(|source| source.is_learned()).collect();
+    let (first, last) = (domain.first_seen.as_ref()?.0, domain.last_seen.as_ref()?.0);
+    let all = domain.hosts.iter().filter_map(|listed| listed.split_once('/'));
+    // The others are further names of it.
+    let namespaces = all.filter(|(_, name)| *name == host).map(|(namespace, _)| namespace.into());
+    let learned = !sources.is_empty();
+    learned.then(|| Known { namespaces: namespaces.collect(), sources, first_seen: first, last_seen: last })
+}

@@ -1,0 +1,114 @@
+//! Whom a change of a Service or `ServiceEntry` concerns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::registry::RegistryChange;
+use super::want::{Wanted, label_word, namespace_word};
+use super::{Graph, Labels, ObjectKey, PodSelection, Service};
+
+/// The longest value of a label in Kubernetes.
+const MAX_LABEL_VALUE: usize = 63;
+
+impl Graph {
+    /// The labels of a fence's pods; `None` while nothing tells.
+    pub(super) fn labels_of(&self, key: &ObjectKey, selection: &PodSelection) -> Option<Labels> {
+        let service = || self.registry.service(key).map(|service| service.selector.clone());
+        match selection {
+            PodSelection::Labels(labels) => Some(labels.clone()),
+            PodSelection::Service => service(),
+            PodSelection::ServiceOrLabel => service().or_else(|| self.label_of(key)),
+        }
+    }
+
+    fn label_of(&self, key: &ObjectKey) -> Option<Labels> {
+        let label = || (self.mesh_wide.service_label.to_string(), key.name.to_string());
+        (key.name.len() <= MAX_LABEL_VALUE).then(|| Labels::from(BTreeMap::from([label()])))
+    }
+
+    /// What a change of the Service `key` means: for those who ask for its host, its namespace or its labels, for
+    /// the namespaces in which it is listed unasked, and for the fence of its name.
+    pub(super) fn follow_service(
+        &mut self,
+        key: &ObjectKey,
+        old: Option<&Service>,
+        changed: &RegistryChange,
+    ) -> BTreeSet<ObjectKey> {
+        let mut affected = self.wanting(&changed.hosts, Some(&key.namespace));
+        if !changed.hosts.is_empty() {
+            affected.extend(self.fences.wanting(&namespace_word(&key.namespace)).cloned());
+        }
+        affected.extend(self.relabelled(&changed.labels));
+        if !changed.renamed.is_empty() {
+            affected.extend(self.wanting(&changed.renamed, None));
+            let names = changed.hosts.iter().chain(&changed.renamed);
+            affected.extend(names.flat_map(|host| self.fences.knowing(host)).cloned());
+        }
+        let local = changed.headless.then_some(&key.namespace).into_iter().chain(&changed.hidden);
+        affected.extend(local.flat_map(|namespace| self.fences.in_namespace(namespace)).cloned());
+        if changed.selector {
+            if self.follow_selector(key) {
+                affected.insert(key.clone());
+            }
+            let versions = old.into_iter().chain(self.registry.service(key));
+            affected.extend(versions.flat_map(|service| self.named_behind(service)));
+        }
+        affected
+    }
+
+    /// What a change of a `ServiceEntry` means: for those who ask for its hosts, and for the namespaces in which
+    /// they are listed unasked.
+    pub(super) fn follow_entry(&self, changed: &RegistryChange) -> BTreeSet<ObjectKey> {
+        let mut affected = self.wanting(&changed.hosts, None);
+        affected
+            .extend(changed.hidden.iter().flat_map(|namespace| self.fences.in_namespace(namespace)).cloned());
+        affected
+    }
+
+    fn wanting(&self, hosts: &[Arc<str>], namespace: Option<&str>) -> BTreeSet<ObjectKey> {
+        let all: Vec<_> = hosts.iter().map(|host| self.registry.same_as(host)).collect();
+        let asked_by_all =
+            |host: &Arc<str>| self.mesh_wide.wants.iter().any(|want| want.hosts.concerns(host, namespace));
+        if all.iter().flatten().any(asked_by_all) {
+            return self.fences.keys().cloned().collect();
+        }
+        let asking = all.iter().flatten().flat_map(|host| self.fences.wanting_host(host));
+        // A learned host itself stays as it was found; its other names come and go.
+        let named = all.iter().filter(|names| names.len() > 1).flatten();
+        asking.chain(named.flat_map(|host| self.fences.knowing(host))).cloned().collect()
+    }
+
+    /// The fences that ask for Services by labels which a Service has now and had not before, or the reverse.
+    fn relabelled(&self, (before, after): &(Labels, Labels)) -> BTreeSet<ObjectKey> {
+        if before == after {
+            return BTreeSet::new();
+        }
+        let pairs: BTreeSet<_> = before.as_map().iter().chain(after.as_map()).collect();
+        let words = pairs.into_iter().map(|(key, value)| label_word(key, value));
+        let asking = words.flat_map(|word| self.fences.wanting(&word).cloned().collect::<Vec<_>>());
+        asking.filter(|key| self.selects_either(key, before, after)).collect()
+    }
+
+    fn selects_either(&self, key: &ObjectKey, before: &Labels, after: &Labels) -> bool {
+        self.fences.get(key).is_some_and(|facts| {
+            facts.wants.iter().any(|want| match &want.hosts {
+                Wanted::Labels(selector) => before.satisfy(selector) != after.satisfy(selector),
+                _ => false,
+            })
+        })
+    }
+
+    /// Takes the selector of the Service `key` over into the fence of its name.
+    fn follow_selector(&mut self, key: &ObjectKey) -> bool {
+        let Some(facts) = self.fences.get(key) else { return false };
+        if matches!(facts.selection, PodSelection::Labels(_)) {
+            return false;
+        }
+        let labels = self.labels_of(key, &facts.selection.clone());
+        if let Some(facts) = self.fences.get_mut(key) {
+            facts.labels = labels;
+        }
+        self.reassign(&key.namespace);
+        true
+    }
+}

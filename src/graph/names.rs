@@ -1,0 +1,103 @@
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+/// What a host name begins with that stands for all names that end like it.
+const WILDCARD: &str = "*.";
+
+/// Whether `host` is `name`, or one of those that `name` stands for. Istio's `host.Name.SubsetOf`.
+pub(super) fn is_covered_by(host: &str, name: &str) -> bool {
+    host == name || ending(name).is_some_and(|ending| host.len() > ending.len() && host.ends_with(ending))
+}
+
+/// `.example.com` of `*.example.com`.
+fn ending(name: &str) -> Option<&str> {
+    name.starts_with(WILDCARD).then(|| &name[1..])
+}
+
+/// Whether a name stands for all that end like it.
+pub(super) fn is_wildcard(name: &str) -> bool {
+    name.starts_with(WILDCARD)
+}
+
+/// The wildcards that cover a host other than itself, the closest one first.
+pub(super) fn wildcards(host: &str) -> impl Iterator<Item = String> + '_ {
+    let own = host.strip_prefix(WILDCARD).unwrap_or(host);
+    let dots = own.match_indices('.').map(|(at, _)| format!("*{}", &own[at..]));
+    dots.filter(move |wildcard| wildcard != host)
+}
+
+/// A set of host names that finds those which a wildcard covers without looking at the others.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HostNames(OrdMap<String, Arc<str>>);
+
+impl HostNames {
+    pub(super) fn insert(&mut self, host: Arc<str>) {
+        self.0.insert(backwards(&host), host);
+    }
+
+    pub(super) fn remove(&mut self, host: &str) {
+        self.0.remove(&backwards(host));
+    }
+
+    /// The names that a wildcard covers, itself among them if it is there.
+    pub(super) fn covered_by(&self, wildcard: &str) -> impl Iterator<Item = &Arc<str>> {
+        let start = ending(wildcard).map(backwards);
+        let all = start.clone().map(|start| self.0.range(start..)).into_iter().flatten();
+        all.take_while(move |(name, _)| start.as_ref().is_some_and(|start| name.starts_with(start.as_str())))
+            .map(|(_, host)| host)
+    }
+}
+
+/// Names that end alike begin alike when they are read backwards, and stand together in order.
+fn backwards(host: &str) -> String {
+    host.chars().rev().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_covers_what_ends_like_it() {
+        for (host, name, expected) in [
+            ("www.example.com", "www.example.com", true),
+            ("www.example.com", "*.example.com", true),
+            ("a.b.example.com", "*.example.com", true),
+            ("*.b.example.com", "*.example.com", true),
+            ("*.example.com", "*.example.com", true),
+            ("example.com", "*.example.com", false),
+            ("*.example.com", "www.example.com", false),
+            ("*.com", "*.example.com", false),
+            ("wwwexample.com", "*.example.com", false),
+            ("www.example.com", "www", false),
+        ] {
+            assert_eq!(is_covered_by(host, name), expected, "{host} by {name}");
+        }
+    }
+
+    #[test]
+    fn the_wildcards_of_a_host_come_closest_first() {
+        assert_eq!(wildcards("a.b.com").collect::<Vec<_>>(), ["*.b.com", "*.com"]);
+        assert_eq!(wildcards("*.b.com").collect::<Vec<_>>(), ["*.com"]);
+        assert_eq!(wildcards("localhost").count(), 0);
+    }
+
+    #[test]
+    fn names_are_found_by_a_wildcard_that_covers_them() {
+        let all = ["www.example.com", "*.example.com", "example.com", "a.b.example.com", "www.example.org"];
+        let mut names = HostNames::default();
+        for host in all {
+            names.insert(host.into());
+        }
+        let covered = |names: &HostNames, wildcard| {
+            let mut found: Vec<_> = names.covered_by(wildcard).map(ToString::to_string).collect();
+            found.sort();
+            found
+        };
+        assert_eq!(covered(&names, "*.example.com"), ["*.example.com", "a.b.example.com", "www.example.com"]);
+        assert_eq!(covered(&names, "www.example.com"), Vec::<String>::new(), "it is no wildcard");
+        names.remove("a.b.example.com");
+        assert_eq!(covered(&names, "*.example.com"), ["*.example.com", "www.example.com"]);
+    }
+}

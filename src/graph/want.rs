@@ -1,0 +1,112 @@
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Labels;
+use super::names::is_covered_by;
+use crate::api::DependencySource;
+
+/// What somebody asks for without a call having been seen, until when, and who does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// The hosts.
+    pub hosts: Wanted,
+    /// How long.
+    pub lifetime: Lifetime,
+    /// Who asks.
+    pub source: DependencySource,
+}
+
+/// Hosts that can be asked for together; what they stand for changes with the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// One host, or with `*.` before it all that end so.
+    Host(Arc<str>),
+    /// The Services of a namespace.
+    Namespace(Arc<str>),
+    /// The Services of all namespaces that have these labels; none without a label.
+    Labels(Labels),
+}
+
+/// How long something is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// For as long as it is asked for.
+    Always,
+    /// Until then.
+    Until(Timestamp),
+    /// While it is called at least that often, counted from `base` if no call was seen since.
+    WhileCalled {
+        /// The longest pause between two calls.
+        within: SignedDuration,
+        /// What counts as the first call.
+        base: Timestamp,
+    },
+}
+
+impl Want {
+    /// What always holds: how the operator's configuration and most specs ask.
+    #[must_use]
+    pub fn always(hosts: Wanted, source: DependencySource) -> Self {
+        Self { hosts, lifetime: Lifetime::Always, source }
+    }
+}
+
+impl Wanted {
+    /// From a key of `spec.host` or an entry of `stableHost`: a host, or `namespace/*`.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match text.strip_suffix("/*") {
+            Some(namespace) => Self::Namespace(namespace.into()),
+            None => Self::Host(text.into()),
+        }
+    }
+
+    /// The word by which it is found when a host, a namespace or a label changes. A selector is found by one of
+    /// its labels; one without labels by nothing.
+    pub(super) fn word(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Host(host) => Some(host.clone()),
+            Self::Namespace(namespace) => Some(namespace_word(namespace)),
+            Self::Labels(selector) => {
+                selector.as_map().iter().next().map(|(key, value)| label_word(key, value))
+            }
+        }
+    }
+
+    /// Whether it makes a difference to it that `host` comes or goes.
+    pub(super) fn concerns(&self, host: &str, namespace: Option<&str>) -> bool {
+        match self {
+            Self::Host(want) => is_covered_by(host, want) || is_covered_by(want, host),
+            Self::Namespace(want) => namespace == Some(want),
+            Self::Labels(_) => false,
+        }
+    }
+}
+
+/// A word that is no host.
+pub(super) fn namespace_word(namespace: &str) -> Arc<str> {
+    format!("{namespace}/*").into()
+}
+
+/// A word that is neither a host nor a namespace's.
+pub(super) fn label_word(key: &str, value: &str) -> Arc<str> {
+    format!("{key}={value}").into()
+}
+
+impl Lifetime {
+    /// When it ends for a host whose last call was noted at `last_seen`; `None` for never.
+    ///
+    /// What is noted may be `precision` behind the last call, so that much is added: a host never leaves early.
+    #[must_use]
+    pub fn end(&self, last_seen: Option<Timestamp>, precision: SignedDuration) -> Option<Timestamp> {
+        match self {
+            Self::Always => None,
+            Self::Until(end) => Some(*end),
+            Self::WhileCalled { within, base } => {
+                let called = last_seen.and_then(|seen| seen.checked_add(precision).ok());
+                called.into_iter().chain([*base]).max()?.checked_add(*within).ok()
+            }
+        }
+    }
+}
