@@ -17,6 +17,7 @@ mod lease;
 #[cfg(test)]
 mod lease_tests;
 mod mesh;
+mod mesh_config;
 mod metrics;
 mod operator;
 mod pods;

@@ -17,6 +17,7 @@ use super::census::Census;
 use super::leadership::Leadership;
 use super::lease::Election;
 use super::mesh::Mesh;
+use super::mesh_config;
 use super::metrics::Metrics;
 use super::record::Record;
 use super::service_fence::{self, Context};
@@ -104,6 +105,8 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let serving = server::serve(http, mesh.clone(), registry, stop.clone());
     tasks.spawn(async move { report(serving.await, "serving health and metrics") });
 
+    let following = mesh_config::follow(client.clone(), options.mesh_config, mesh.clone(), listed.clone());
+    tasks.spawn(until(stop.clone(), following));
     let switch = Switch::default();
     let following = switch.clone().follow(client.clone(), options.switch.clone(), mesh.clone(), listed);
     tasks.spawn(until(stop.clone(), following));
@@ -132,8 +135,8 @@ async fn lead(
     mut synced: mpsc::Receiver<()>,
     stop: CancellationToken,
 ) {
-    // The kinds and the switch.
-    for _ in 0..=watches::KINDS {
+    // The kinds, the switch and the mesh configuration.
+    for _ in 0..watches::KINDS + 2 {
         let _ = stop.run_until_cancelled(synced.recv()).await;
     }
     if stop.is_cancelled() {

@@ -14,7 +14,8 @@ impl Graph {
     #[must_use]
     pub fn declared(&self, fence: &ObjectKey) -> BTreeSet<(Arc<str>, DependencySource)> {
         let named = self.callers_in(fence).into_iter().flat_map(|caller| self.named(&caller));
-        named.map(|host| (host, DependencySource::Policy)).collect()
+        let of_mesh = self.mesh_hosts.iter().map(|host| (host.clone(), DependencySource::MeshConfig));
+        named.map(|host| (host, DependencySource::Policy)).chain(of_mesh).collect()
     }
 
     /// Whether a policy that names callers is about workloads behind a host.
@@ -61,6 +62,14 @@ impl Graph {
             fences.extend(candidates.filter(named).cloned());
         }
         fences
+    }
+
+    pub(super) fn apply_mesh_config(&mut self, hosts: BTreeSet<Arc<str>>) -> BTreeSet<ObjectKey> {
+        if *self.mesh_hosts == hosts {
+            return BTreeSet::new();
+        }
+        self.mesh_hosts = Arc::new(hosts);
+        self.fence_keys().cloned().collect()
     }
 
     pub(super) fn apply_policy(&mut self, policy: Policy) -> BTreeSet<ObjectKey> {

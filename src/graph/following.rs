@@ -67,8 +67,10 @@ impl Graph {
 
     fn wanting(&self, hosts: &[Arc<str>], namespace: Option<&str>) -> BTreeSet<ObjectKey> {
         let all: Vec<_> = hosts.iter().map(|host| self.registry.same_as(host)).collect();
-        let asked_by_all =
-            |host: &Arc<str>| self.mesh_wide.wants.iter().any(|want| want.hosts.concerns(host, namespace));
+        let asked_by_all = |host: &Arc<str>| {
+            self.mesh_hosts.contains(host)
+                || self.mesh_wide.wants.iter().any(|want| want.hosts.concerns(host, namespace))
+        };
         if all.iter().flatten().any(asked_by_all) {
             return self.fences.keys().cloned().collect();
         }

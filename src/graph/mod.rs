@@ -85,6 +85,8 @@ pub enum Change {
     Policy(Policy),
     /// An `AuthorizationPolicy` is gone.
     PolicyGone(ObjectKey),
+    /// The hosts that the mesh configuration names.
+    MeshConfig(BTreeSet<Arc<str>>),
     /// A call was seen.
     Call(Observation),
     /// A source has looked at all direct calls of a time.
@@ -134,6 +136,8 @@ pub struct Graph {
     learning: Learning,
     coverage: BTreeMap<DependencySource, Coverage>,
     policies: Policies,
+    /// The hosts that the mesh configuration names.
+    mesh_hosts: Arc<BTreeSet<Arc<str>>>,
 }
 
 impl Graph {
@@ -304,6 +308,7 @@ impl Graph {
             }
             Change::Policy(policy) => self.apply_policy(policy),
             Change::PolicyGone(key) => self.remove_policy(&key),
+            Change::MeshConfig(hosts) => self.apply_mesh_config(hosts),
             Change::Call(call) => self.learn(&call),
             Change::Covered(covered) => self.cover(covered),
             Change::Forget(key, hosts) => {

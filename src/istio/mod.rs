@@ -1,6 +1,7 @@
 //! The Istio resources that are read and written, with only the fields that matter here.
 
 mod authorization_policy;
+mod mesh_config;
 mod service_entry;
 mod sidecar;
 mod virtual_service;
@@ -8,6 +9,7 @@ mod virtual_service;
 pub use authorization_policy::{
     AuthorizationPolicy, AuthorizationPolicySpec, Condition, From, PolicySelector, PolicyTarget, Rule, Source,
 };
+pub use mesh_config::MeshConfig;
 pub use service_entry::{ServiceEntry, ServiceEntrySpec};
 pub use sidecar::{
     EgressListener, EgressProxy, Mode, OutboundTrafficPolicy, Port, PortSelector, Sidecar, SidecarSpec,

@@ -105,6 +105,7 @@ struct Objects {
     fences: BTreeMap<ObjectKey, Fence>,
     namespaces: BTreeMap<Arc<str>, Namespace>,
     policies: BTreeMap<ObjectKey, Policy>,
+    mesh_hosts: BTreeSet<Arc<str>>,
 }
 
 impl Objects {
@@ -122,6 +123,7 @@ impl Objects {
             Change::NamespaceGone(key) => drop(self.namespaces.remove(&key.name)),
             Change::Policy(o) => drop(self.policies.insert(o.key.clone(), o)),
             Change::PolicyGone(key) => drop(self.policies.remove(&key)),
+            Change::MeshConfig(hosts) => self.mesh_hosts = hosts,
             Change::Call(_)
             | Change::Covered(_)
             | Change::Forget(..)
@@ -136,8 +138,16 @@ impl Objects {
         let pods = self.pods.values().cloned().map(Change::Pod);
         let fences = self.fences.values().cloned().map(Change::Fence);
         let namespaces = self.namespaces.values().cloned().map(Change::Namespace);
+        let mesh = Change::MeshConfig(self.mesh_hosts.clone());
         let policies = self.policies.values().cloned().map(Change::Policy);
-        services.chain(entries).chain(pods).chain(fences).chain(namespaces).chain(policies).collect()
+        services
+            .chain(entries)
+            .chain(pods)
+            .chain(fences)
+            .chain(namespaces)
+            .chain(policies)
+            .chain([mesh])
+            .collect()
     }
 }
 
@@ -238,6 +248,8 @@ fn some_change() -> impl Strategy<Value = Change> {
         2 => some_labels().prop_map(|labels| Change::Namespace(Namespace { name: "shop".into(), labels })),
         1 => Just(Change::NamespaceGone(ObjectKey::new("", "shop"))),
         3 => some_policy().prop_map(Change::Policy),
+        1 => prop::sample::subsequence(HOSTS.to_vec(), 0..=2)
+            .prop_map(|hosts| Change::MeshConfig(hosts.into_iter().map(Into::into).collect())),
         1 => some_policy().prop_map(|policy| Change::PolicyGone(policy.key)),
     ]
 }

@@ -1,0 +1,52 @@
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::mesh::{Mesh, Message};
+use crate::graph::{Change, ObjectKey};
+use crate::istio::MeshConfig;
+
+/// The key under which Istio keeps the mesh configuration.
+const MESH: &str = "mesh";
+
+/// Follows Istio's `ConfigMap` `key`. What was read last holds while there is none, or none that can be read.
+pub(super) async fn follow(client: Client, key: ObjectKey, mesh: Mesh, listed: mpsc::Sender<()>) {
+    let api = Api::<ConfigMap>::namespaced(client, &key.namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
+    let mut events = std::pin::pin!(watch(api, config).default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Apply(config) | Event::InitApply(config)) => tell(&config, &key, &mesh).await,
+            Ok(Event::InitDone) => drop(listed.try_send(())),
+            Ok(Event::Init | Event::Delete(_)) => {}
+            Err(error) => {
+                warn!(config_map = %key, %error, "watching the mesh configuration failed; it starts again");
+                if is_forbidden(&error) {
+                    // It will not change by waiting, and fences are of use without it.
+                    let _ = listed.try_send(());
+                }
+            }
+        }
+    }
+}
+
+async fn tell(config: &ConfigMap, key: &ObjectKey, mesh: &Mesh) {
+    let Some(text) = config.data.as_ref().and_then(|data| data.get(MESH)) else { return };
+    match MeshConfig::read(text) {
+        Ok(config) => {
+            let services = config.services().into_iter().map(Into::into).collect();
+            mesh.tell(Message::Change(Change::MeshConfig(services))).await;
+        }
+        Err(error) => {
+            warn!(config_map = %key, %error, "the mesh configuration cannot be read; the last one holds");
+        }
+    }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
+}

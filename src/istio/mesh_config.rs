@@ -1,0 +1,72 @@
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The part of Istio's mesh configuration that names services which proxies need whatever their workload calls.
+///
+/// `defaultConfig` names some too (`tracing`, `envoyAccessLogService`), but those get clusters of their own in each
+/// proxy's bootstrap, which no `Sidecar` takes away (Istio 1.31).
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MeshConfig {
+    extension_providers: Vec<Value>,
+}
+
+impl MeshConfig {
+    /// Reads the YAML of the `mesh` key of Istio's `ConfigMap`.
+    ///
+    /// # Errors
+    /// If it is no YAML, or no mesh configuration.
+    pub fn read(yaml: &str) -> Result<Self, serde_saphyr::Error> {
+        serde_saphyr::from_str(yaml)
+    }
+
+    /// The hosts of the services that extension providers name (tracing, access logs, external authorization): where
+    /// Telemetry, an `AuthorizationPolicy` or the mesh's defaults use a provider, istiod puts its cluster into
+    /// listeners, and Envoy rejects a listener whose cluster is missing.
+    #[must_use]
+    pub fn services(&self) -> BTreeSet<&str> {
+        let settings =
+            self.extension_providers.iter().filter_map(Value::as_object).flat_map(|one| one.values());
+        let services = settings.filter_map(|settings| settings.get("service")?.as_str());
+        // The form is `host` or `namespace/host`.
+        services
+            .map(|service| service.rsplit('/').next().unwrap_or(service))
+            .filter(|host| !host.is_empty())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_service_of_an_extension_provider_is_found() {
+        let config = MeshConfig::read(
+            "
+            accessLogFile: /dev/stdout
+            defaultConfig: {tracing: {zipkin: {address: 'zipkin.istio-system:9411'}}}
+            defaultProviders: {tracing: [spans]}
+            extensionProviders:
+            - {name: spans, zipkin: {service: zipkin.tracing.svc.cluster.local, port: 9411}}
+            - {name: authz, envoyExtAuthzGrpc: {service: security/authz.security.svc.cluster.local, port: '9000'}}
+            - {name: logs, envoyFileAccessLog: {path: /dev/stdout}}
+            - {name: metrics, prometheus: {}}
+            - odd
+            - {name: empty, opentelemetry: {service: ''}}
+            ",
+        );
+        let services = ["authz.security.svc.cluster.local", "zipkin.tracing.svc.cluster.local"];
+        assert_eq!(config.unwrap().services(), BTreeSet::from(services));
+    }
+
+    #[test]
+    fn a_configuration_that_is_none_is_an_error_and_an_empty_one_names_nobody() {
+        assert!(MeshConfig::read("{}").unwrap().services().is_empty());
+        for broken in ["extensionProviders: [", "extensionProviders: 3", "- a"] {
+            assert!(MeshConfig::read(broken).is_err(), "{broken}");
+        }
+    }
+}
