@@ -108,9 +108,9 @@ impl Graph {
         }
         let labels = self.labels_of(key, &facts.selection.clone());
         if let Some(facts) = self.fences.get_mut(key) {
-            facts.labels = labels;
+            facts.labels.clone_from(&labels);
         }
-        self.reassign(&key.namespace);
+        self.workloads.select(key, labels.as_ref());
         true
     }
 }

@@ -286,9 +286,10 @@ impl Graph {
                 BTreeSet::new()
             }
             Change::Pod(pod) => {
-                let fences = self.fences.of_pod(&pod.key.namespace, &pod.labels);
                 let old = self.workloads.pod(&pod.key).cloned();
-                let mut affected = self.workloads.apply(&pod, &fences);
+                let (namespace, fences) = (&pod.key.namespace, &self.fences);
+                let selecting = |labels: &Labels| fences.of_pod(namespace, labels);
+                let mut affected = self.workloads.apply(pod.clone(), selecting);
                 affected.extend(self.follow_pod(old.as_ref(), Some(&pod)));
                 affected
             }
@@ -303,7 +304,7 @@ impl Graph {
             Change::Fence(fence) => self.apply_fence(fence),
             Change::FenceGone(key) => {
                 self.fences.remove(&key);
-                self.reassign(&key.namespace);
+                self.workloads.select(&key, None);
                 BTreeSet::new()
             }
             Change::Policy(policy) => self.apply_policy(policy),
@@ -344,21 +345,9 @@ impl Graph {
         let learning = Learning::of(fence.learning.as_ref(), &self.learning);
         self.fences.apply(fence, labels.clone(), learning);
         if labels != before {
-            self.reassign(&key.namespace);
+            self.workloads.select(&key, labels.as_ref());
         }
         BTreeSet::from([key])
-    }
-
-    /// Finds anew which fences the pods of a namespace are in.
-    fn reassign(&mut self, namespace: &str) {
-        let anew = |pod: &Pod| {
-            let fences = self.fences.of_pod(namespace, &pod.labels);
-            (!self.workloads.is_in(&pod.key, &fences)).then(|| (pod.clone(), fences))
-        };
-        let moved: Vec<_> = self.workloads.in_namespace(namespace).filter_map(anew).collect();
-        for (pod, fences) in moved {
-            self.workloads.assign(&pod, &fences);
-        }
     }
 
     fn learn(&mut self, call: &Observation) -> BTreeSet<ObjectKey> {

@@ -149,8 +149,8 @@ impl Workloads {
         !service.selector.is_empty()
             && !policy.selector.as_map().iter().any(contradict)
             && self
-                .in_namespace(namespace)
-                .any(|pod| pod.labels.satisfy(&service.selector) && pod.labels.satisfy(&policy.selector))
+                .labels_in(namespace)
+                .any(|labels| labels.satisfy(&service.selector) && labels.satisfy(&policy.selector))
     }
 }
 

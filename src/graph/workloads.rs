@@ -41,16 +41,19 @@ pub enum Proxy {
 /// The pods that may call others, by address.
 #[derive(Clone, Debug, Default)]
 pub struct Workloads {
-    pods: HashMap<ObjectKey, Placed>,
-    by_namespace: HashMap<Arc<str>, OrdSet<ObjectKey>>,
-    by_fence: HashMap<ObjectKey, OrdSet<ObjectKey>>,
+    pods: HashMap<ObjectKey, Pod>,
+    /// Namespace → labels → the pods that have just these. What selects one of them selects them all.
+    groups: HashMap<Arc<str>, HashMap<Labels, Group>>,
+    /// Fence → the labels of the groups that are in it.
+    by_fence: HashMap<ObjectKey, OrdSet<Labels>>,
     callers: HashMap<IpAddr, Caller>,
 }
 
-/// A pod, and the fences that it is in.
-#[derive(Clone, Debug)]
-struct Placed {
-    pod: Pod,
+/// Pods with the same labels.
+#[derive(Clone, Debug, Default)]
+struct Group {
+    pods: OrdSet<ObjectKey>,
+    /// Sorted.
     fences: Arc<[ObjectKey]>,
 }
 
@@ -75,70 +78,131 @@ impl Workloads {
     /// A pod.
     #[must_use]
     pub fn pod(&self, key: &ObjectKey) -> Option<&Pod> {
-        self.pods.get(key).map(|placed| &placed.pod)
+        self.pods.get(key)
     }
 
-    /// The pods of one namespace.
-    pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Pod> {
-        self.by_namespace.get(namespace).into_iter().flatten().filter_map(|key| self.pod(key))
-    }
-
-    /// The pods of a fence.
+    /// The pods of a fence, in the order of their names.
     pub fn of_fence(&self, fence: &ObjectKey) -> impl Iterator<Item = &Pod> {
-        self.by_fence.get(fence).into_iter().flatten().filter_map(|key| self.pod(key))
+        let labels = self.by_fence.get(fence).into_iter().flatten();
+        let groups = labels.filter_map(|labels| self.group(&fence.namespace, labels));
+        let keys: BTreeSet<_> = groups.flat_map(|group| &group.pods).collect();
+        keys.into_iter().filter_map(|key| self.pod(key))
     }
 
-    /// Whether a pod is in just these fences.
-    pub(super) fn is_in(&self, pod: &ObjectKey, fences: &[ObjectKey]) -> bool {
-        self.pods.get(pod).is_some_and(|placed| *placed.fences == *fences)
+    /// The labels of a namespace's pods, each set once.
+    pub(super) fn labels_in(&self, namespace: &str) -> impl Iterator<Item = &Labels> {
+        self.groups.get(namespace).into_iter().flat_map(HashMap::keys)
     }
 
-    /// Takes a pod in, and tells the fences to which that is news.
-    pub(super) fn apply(&mut self, pod: &Pod, fences: &Arc<[ObjectKey]>) -> BTreeSet<ObjectKey> {
+    fn group(&self, namespace: &str, labels: &Labels) -> Option<&Group> {
+        self.groups.get(namespace)?.get(labels)
+    }
+
+    /// Takes a pod in, and tells the fences to which that is news. `selecting` finds the fences of labels that no
+    /// pod of the namespace had.
+    pub(super) fn apply(
+        &mut self,
+        mut pod: Pod,
+        selecting: impl FnOnce(&Labels) -> Arc<[ObjectKey]>,
+    ) -> BTreeSet<ObjectKey> {
         let old = self.pods.get(&pod.key).cloned();
-        let before: Vec<_> = old.iter().flat_map(|old| &old.pod.ips).copied().collect();
+        let before: Vec<_> = old.iter().flat_map(|old| &old.ips).copied().collect();
         self.release(&pod.key, before.iter().filter(|ip| !pod.ips.contains(ip)));
         // An address that the pod just got is its own now, whoever had it before.
         for ip in pod.ips.iter().filter(|ip| !before.contains(ip)) {
             self.callers.remove(ip);
         }
-        self.by_namespace.entry(pod.key.namespace.clone()).or_default().insert(pod.key.clone());
-        self.assign(pod, fences);
-        let is_as_before = |old: &Placed| {
-            old.pod.labels == pod.labels && old.pod.account == pod.account && old.pod.proxy == pod.proxy
-        };
-        if old.as_ref().is_some_and(|old| is_as_before(old) && old.fences == *fences) {
-            return BTreeSet::new();
+        let moved = old.as_ref().is_none_or(|old| old.labels != pod.labels);
+        let mut affected = BTreeSet::new();
+        if let Some(old) = old.as_ref().filter(|_| moved) {
+            affected.extend(self.leave(old).iter().cloned());
         }
-        old.iter().flat_map(|old| old.fences.iter()).chain(fences.iter()).cloned().collect()
+        self.join(&mut pod, selecting);
+        let fences = self.group(&pod.key.namespace, &pod.labels).map(|group| group.fences.clone());
+        let fences = fences.unwrap_or_default();
+        place(&mut self.callers, &pod, &fences);
+        if moved || old.is_some_and(|old| (&old.account, old.proxy) != (&pod.account, pod.proxy)) {
+            affected.extend(fences.iter().cloned());
+        }
+        self.pods.insert(pod.key.clone(), pod);
+        affected
     }
 
     /// Forgets a pod, and tells the fences that it was in.
     pub(super) fn remove(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
         let Some(old) = self.pods.remove(key) else { return BTreeSet::new() };
-        self.release(key, old.pod.ips.iter());
-        discard(&mut self.by_namespace, &key.namespace, key);
-        for fence in old.fences.iter() {
-            discard(&mut self.by_fence, fence, key);
-        }
-        old.fences.iter().cloned().collect()
+        self.release(key, old.ips.iter());
+        self.leave(&old).iter().cloned().collect()
     }
 
-    /// Notes anew which fences a pod is in; its address stays with another pod that has got it meanwhile.
-    pub(super) fn assign(&mut self, pod: &Pod, fences: &Arc<[ObjectKey]>) {
-        for ip in &pod.ips {
-            if self.callers.get(ip).is_none_or(|caller| caller.pod == pod.key) {
-                self.callers.insert(*ip, Caller { pod: pod.key.clone(), fences: fences.clone() });
+    /// Notes whom a fence selects from now on. It costs a look at each set of labels of its namespace, and more
+    /// only for the pods that it gains or loses.
+    pub(super) fn select(&mut self, fence: &ObjectKey, selector: Option<&Labels>) {
+        let turns = |labels: &Labels, group: &Group| {
+            let selected = selector.is_some_and(|selector| labels.satisfy(selector));
+            selected != group.fences.contains(fence)
+        };
+        let groups = self.groups.get(&fence.namespace).into_iter().flatten();
+        let turned: Vec<_> =
+            groups.filter(|(labels, group)| turns(labels, group)).map(|(labels, _)| labels.clone()).collect();
+        for labels in turned {
+            self.turn(fence, &labels);
+        }
+    }
+
+    /// Takes a group into a fence, or out of it if it is in.
+    fn turn(&mut self, fence: &ObjectKey, labels: &Labels) {
+        let groups = self.groups.get_mut(&fence.namespace);
+        let Some(group) = groups.and_then(|groups| groups.get_mut(labels)) else { return };
+        let mut fences: BTreeSet<_> = group.fences.iter().cloned().collect();
+        if fences.remove(fence) {
+            discard(&mut self.by_fence, fence, labels);
+        } else {
+            fences.insert(fence.clone());
+            self.by_fence.entry(fence.clone()).or_default().insert(labels.clone());
+        }
+        group.fences = fences.into_iter().collect();
+        for pod in group.pods.iter().filter_map(|key| self.pods.get(key)) {
+            place(&mut self.callers, pod, &group.fences);
+        }
+    }
+
+    /// Puts a pod into the group of its labels. What pods have in common is kept once.
+    fn join(&mut self, pod: &mut Pod, selecting: impl FnOnce(&Labels) -> Arc<[ObjectKey]>) {
+        if let Some((namespace, groups)) = self.groups.get_key_value(&pod.key.namespace) {
+            pod.key.namespace = namespace.clone();
+            if let Some((labels, _)) = groups.get_key_value(&pod.labels) {
+                pod.labels = labels.clone();
             }
         }
-        let placed = Placed { pod: pod.clone(), fences: fences.clone() };
-        let old = self.pods.insert(pod.key.clone(), placed);
-        for fence in old.iter().flat_map(|old| old.fences.iter()).filter(|fence| !fences.contains(fence)) {
-            discard(&mut self.by_fence, fence, &pod.key);
+        let groups = self.groups.entry(pod.key.namespace.clone()).or_default();
+        let by_fence = &mut self.by_fence;
+        let group = groups.entry(pod.labels.clone()).or_insert_with(|| {
+            let fences = selecting(&pod.labels);
+            for fence in fences.iter() {
+                by_fence.entry(fence.clone()).or_default().insert(pod.labels.clone());
+            }
+            Group { pods: OrdSet::new(), fences }
+        });
+        group.pods.insert(pod.key.clone());
+    }
+
+    /// Takes a pod out of its group, and tells the fences of that.
+    fn leave(&mut self, pod: &Pod) -> Arc<[ObjectKey]> {
+        let Some(groups) = self.groups.get_mut(&pod.key.namespace) else { return Arc::default() };
+        let Some(group) = groups.get_mut(&pod.labels) else { return Arc::default() };
+        group.pods.remove(&pod.key);
+        let (fences, is_empty) = (group.fences.clone(), group.pods.is_empty());
+        if is_empty {
+            groups.remove(&pod.labels);
+            for fence in fences.iter() {
+                discard(&mut self.by_fence, fence, &pod.labels);
+            }
         }
-        for fence in fences.iter() {
-            self.by_fence.entry(fence.clone()).or_default().insert(pod.key.clone());
+        if groups.is_empty() {
+            self.groups.remove(&pod.key.namespace);
         }
+        fences
     }
 
     /// Forgets addresses of `pod`, unless another pod has got them meanwhile.
@@ -147,6 +211,15 @@ impl Workloads {
             if self.callers.get(ip).is_some_and(|caller| caller.pod == *pod) {
                 self.callers.remove(ip);
             }
+        }
+    }
+}
+
+/// Notes the fences of a pod's addresses; an address stays with another pod that has got it meanwhile.
+fn place(callers: &mut HashMap<IpAddr, Caller>, pod: &Pod, fences: &Arc<[ObjectKey]>) {
+    for ip in &pod.ips {
+        if callers.get(ip).is_none_or(|caller| caller.pod == pod.key) {
+            callers.insert(*ip, Caller { pod: pod.key.clone(), fences: fences.clone() });
         }
     }
 }
