@@ -13,6 +13,8 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
+use super::node::NODE;
+
 const NAMESPACES: usize = 10;
 pub(super) const PODS_PER_SERVICE: usize = 4;
 const PARALLEL: usize = 32;
@@ -104,7 +106,7 @@ async fn pod(mesh: &Mesh, number: usize, services: usize) -> Result<()> {
     Ok(())
 }
 
-/// A pod as Istio's injector leaves one, in labels and size, for a scheduler that is not there.
+/// A pod as Istio's injector leaves one, in labels and size, on a node that is none.
 fn pod_of(name: &str, service: usize) -> Value {
     let app = format!("s{service}");
     let variables: Vec<_> = (0..30)
@@ -121,7 +123,7 @@ fn pod_of(name: &str, service: usize) -> Value {
             "annotations": {"sidecar.istio.io/status": r#"{"containers":["istio-proxy"],"revision":"default"}"#},
         },
         "spec": {
-            "schedulerName": "nobody",
+            "nodeName": NODE,
             "containers": [
                 {"name": "app", "image": "none", "ports": [{"containerPort": 8080}]},
                 {"name": "istio-proxy", "image": "none", "env": variables},
