@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::census::Census;
 use super::leadership::Leadership;
@@ -24,7 +24,7 @@ use super::service_fence::{self, Context};
 use super::switch::Switch;
 use super::watches;
 use crate::fence::Settings;
-use crate::graph::{Authority, Graph, Identity, MeshWide, ObjectKey};
+use crate::graph::{Aliases, Authority, Graph, Identity, MeshWide, ObjectKey};
 use crate::server;
 use crate::sources::{Observer, access_log};
 
@@ -69,6 +69,9 @@ impl Options {
             global_proxy_namespace: global_proxy.host.namespace.clone(),
             service_label: defaults.service_label_key.clone(),
             wants: defaults.wants(),
+            aliases: Arc::new(Aliases::new(&defaults.domain_aliases, |rule, error| {
+                warn!(pattern = rule.pattern, %error, "a rule of fence.domainAliases cannot be understood");
+            })),
         }
     }
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::api::{DependencySource, Retention};
-use crate::graph::{Learning, MAX_HOSTS, Want, Wanted};
+use crate::graph::{DomainAlias, Learning, MAX_HOSTS, Want, Wanted};
 
 /// What the operator's configuration says of all fences.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -11,6 +11,8 @@ use crate::graph::{Learning, MAX_HOSTS, Want, Wanted};
 pub struct Defaults {
     /// Hosts that every fence lists: full host names, or whole namespaces (`shop/*`), as in `spec.host`.
     pub stable_host: Vec<String>,
+    /// The further names that hosts have. A rule that cannot be understood is left out, and the others stand.
+    pub domain_aliases: Vec<DomainAlias>,
     /// The namespaces of the cluster's and the mesh's own, in which nothing is fenced.
     pub system_namespaces: Vec<String>,
     /// How long a learned host may be unused, as in `spec.learning.retention`.
@@ -31,6 +33,7 @@ impl Default for Defaults {
         let system = ["kube-system", "kube-public", "kube-node-lease", "istio-system"];
         Self {
             stable_host: Vec::new(),
+            domain_aliases: Vec::new(),
             system_namespaces: system.map(str::to_owned).to_vec(),
             retention: Retention::default(),
             max_hosts: MAX_HOSTS,

@@ -66,6 +66,7 @@ impl Graph {
     }
 
     fn wanting(&self, hosts: &[Arc<str>], namespace: Option<&str>) -> BTreeSet<ObjectKey> {
+        let hosts = self.registry.concerned_by(hosts);
         let all: Vec<_> = hosts.iter().map(|host| self.registry.same_as(host)).collect();
         let asked_by_all = |host: &Arc<str>| {
             self.mesh_hosts.contains(host)

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::Want;
+use super::{Aliases, Want};
 
 /// What holds for the whole mesh, for as long as we run.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub struct MeshWide {
     pub service_label: Arc<str>,
     /// What every fence asks for.
     pub wants: Vec<Want>,
+    /// The further names of hosts.
+    pub aliases: Arc<Aliases>,
 }
 
 impl Default for MeshWide {
@@ -22,6 +24,7 @@ impl Default for MeshWide {
             global_proxy_namespace: "palisade-system".into(),
             service_label: "app".into(),
             wants: Vec::new(),
+            aliases: Arc::default(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! else reads a published copy. A change touches only what it names: a pod costs the fences of its namespace,
 //! a service the fences that asked for it.
 
+mod aliases;
 mod callers;
 mod coverage;
 mod declared;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use imbl::HashMap;
 use jiff::Timestamp;
 
+pub use aliases::{Aliases, DomainAlias};
 pub use callers::{CallerPattern, Identity};
 pub use coverage::{Coverage, Covered};
 pub use dns_name::{MAX_NAME, is_dns_name, is_host_name};
@@ -150,7 +152,7 @@ impl Graph {
     /// An empty graph of a mesh of which this much is settled.
     #[must_use]
     pub fn of(mesh_wide: MeshWide) -> Self {
-        let registry = Registry::new(&mesh_wide.cluster_domain, &mesh_wide.global_proxy_namespace);
+        let registry = Registry::new(&mesh_wide);
         Self { registry, mesh_wide: Arc::new(mesh_wide), ..Self::default() }
     }
 

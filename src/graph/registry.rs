@@ -7,13 +7,14 @@ use imbl::{HashMap, OrdSet};
 
 use super::names::{HostNames, is_wildcard, wildcards};
 use super::want::label_word;
-use super::{EgressHost, ExportTo, Labels, ObjectKey, Service, ServiceEntry};
+use super::{Aliases, EgressHost, ExportTo, Labels, MeshWide, ObjectKey, Service, ServiceEntry};
 
 /// The hosts that istiod knows, and which namespace defines each.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     domain: Arc<str>,
     global_proxy: Arc<str>,
+    rules: Arc<Aliases>,
     services: HashMap<ObjectKey, Service>,
     entries: HashMap<ObjectKey, ServiceEntry>,
     /// Host → the objects that define it: one host may come from several namespaces.
@@ -28,6 +29,8 @@ pub struct Registry {
     by_label: HashMap<Arc<str>, OrdSet<ObjectKey>>,
     /// Host → the `ExternalName` Services that are other names for it.
     aliases: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    /// Host → the hosts to which rules give it as a further name.
+    aliased: HashMap<Arc<str>, OrdSet<Arc<str>>>,
     /// Namespace → the hosts that it sees and the global proxy does not.
     hidden: HashMap<Arc<str>, OrdSet<(Definer, Arc<str>)>>,
 }
@@ -71,10 +74,10 @@ pub(super) struct RegistryChange {
 }
 
 impl Registry {
-    /// An empty registry of a mesh whose cluster domain is `domain`, and whose global proxy is in the namespace
-    /// `global_proxy`.
-    pub(super) fn new(domain: &str, global_proxy: &str) -> Self {
-        Self { domain: domain.into(), global_proxy: global_proxy.into(), ..Self::default() }
+    /// An empty registry.
+    pub(super) fn new(mesh: &MeshWide) -> Self {
+        let (domain, global_proxy) = (mesh.cluster_domain.clone(), mesh.global_proxy_namespace.clone());
+        Self { domain, global_proxy, rules: mesh.aliases.clone(), ..Self::default() }
     }
 
     /// The namespaces that define just `host`; none for a host that istiod does not know.
@@ -136,11 +139,19 @@ impl Registry {
         self.same_as(host).into_iter().filter(move |name| name != host).flat_map(|name| self.defined(name))
     }
 
-    /// A host, the one that it stands for, and the names that stand for either.
+    /// The hosts of which it makes a difference that `hosts` come or go: themselves, and those to which rules give
+    /// them as further names.
+    pub(super) fn concerned_by(&self, hosts: &[Arc<str>]) -> BTreeSet<Arc<str>> {
+        let aliased = hosts.iter().filter_map(|host| self.aliased.get(host)).flatten();
+        hosts.iter().chain(aliased).cloned().collect()
+    }
+
+    /// A host, the one that it stands for, the names that stand for either, and those that rules give them.
     pub(super) fn same_as(&self, host: &Arc<str>) -> BTreeSet<Arc<str>> {
         let (mut all, mut next) = (BTreeSet::new(), vec![host.clone()]);
         while let Some(host) = next.pop() {
             if all.insert(host.clone()) {
+                next.extend(self.rules.of(&host));
                 next.extend(self.target_of(&host));
                 next.extend(self.aliases_of(&host).map(|service| self.host_of(service)));
             }
@@ -322,6 +333,9 @@ impl Registry {
     fn define(&mut self, host: &Arc<str>, definer: &Definer, export_to: &ExportTo) {
         insert(&mut self.definers, host, definer.clone());
         self.names.insert(host.clone());
+        for alias in self.rules.of(host) {
+            insert(&mut self.aliased, &alias, host.clone());
+        }
         for namespace in export_to.hidden_from(&self.global_proxy) {
             insert(&mut self.hidden, namespace, (definer.clone(), host.clone()));
         }
@@ -331,6 +345,9 @@ impl Registry {
         discard(&mut self.definers, host, definer);
         if !self.definers.contains_key(host) {
             self.names.remove(host);
+            for alias in self.rules.of(host) {
+                discard(&mut self.aliased, &alias, host);
+            }
         }
         for namespace in export_to.hidden_from(&self.global_proxy) {
             discard(&mut self.hidden, namespace, &(definer.clone(), host.clone()));

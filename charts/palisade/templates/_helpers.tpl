@@ -76,7 +76,7 @@ sds_config:
 
 {{/* The operator's configuration file. */}}
 {{- define "palisade.config" -}}
-{{- $fence := pick .Values.fence "serviceLabelKey" "stableHost" "maxPolicyHosts" "retention" "maxHosts" "learnNamespaces" -}}
+{{- $fence := pick .Values.fence "serviceLabelKey" "stableHost" "domainAliases" "maxPolicyHosts" "retention" "maxHosts" "learnNamespaces" -}}
 {{- $fence = set $fence "systemNamespaces" (append .Values.fence.systemNamespaces .Release.Namespace | uniq) -}}
 {{ dict "fence" $fence | toPrettyJson }}
 {{- end }}

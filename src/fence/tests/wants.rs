@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::api::{Auto, Deadline, DomainStatus, LabelSelector, Seconds};
-use crate::graph::{ExportTo, MeshWide};
+use crate::graph::{Aliases, DomainAlias, ExportTo, MeshWide};
 
 fn seconds(seconds: i64) -> Seconds {
     Seconds { seconds, nanos: 0 }
@@ -293,6 +293,35 @@ fn what_every_fence_lists_comes_and_goes_live() {
         ]
     );
     assert_eq!(world.graph.apply(Change::ServiceGone(key("db/a"))).len(), 1);
+}
+
+#[test]
+fn further_names_are_listed_beside_static_and_learned_hosts_live() {
+    let rule = DomainAlias {
+        pattern: r"^([^.]+)\.shop\.svc\.cluster\.local$".to_owned(),
+        templates: vec!["$1.example.com".to_owned()],
+    };
+    let aliases = Arc::new(Aliases::new(&[rule], |rule, error| panic!("{}: {error}", rule.pattern)));
+    let mut world = World::new();
+    world.graph = Graph::of(MeshWide { aliases, ..MeshWide::default() });
+    let (ips, labels) = (vec![CALLER.into()], Labels::from(labels("app=client")));
+    world.tell([Change::Pod(Pod { key: key("shop/client-1"), ips, labels, ..Pod::default() })]);
+    world.listed();
+    world.graph.apply(service("shop/reviews"));
+    world.graph.apply(service("shop/ratings"));
+    world.edit(|spec| spec.host = wants(&["ratings.shop.svc.cluster.local"]));
+    world.call(REVIEWS);
+    assert_eq!(world.graph.apply(entry("egress/r", "reviews.example.com")).len(), 1, "of a learned host");
+    assert_eq!(world.graph.apply(entry("egress/s", "ratings.example.com")).len(), 1, "of a static host");
+    assert!(world.graph.apply(entry("egress/t", "other.example.com")).is_empty());
+    assert_eq!(
+        entries(&world),
+        [
+            "ratings.shop.svc.cluster.local Active [Spec] egress/ratings.example.com,shop/ratings.shop.svc.cluster.local".to_owned(),
+            format!("{REVIEWS} Active [AccessLog] egress/reviews.example.com,shop/{REVIEWS}"),
+        ]
+    );
+    assert_eq!(world.graph.apply(Change::ServiceEntryGone(key("egress/r"))).len(), 1);
 }
 
 #[test]
