@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use crate::fence::Defaults;
+use crate::fence::auto::AutoFence;
 
 /// The whole file. A field that nobody knows is refused: a word misspelt would otherwise be a wish ignored.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -14,6 +15,8 @@ use crate::fence::Defaults;
 pub(super) struct Config {
     /// What holds for all fences.
     pub(super) fence: Defaults,
+    /// Which fences there are without anybody writing them.
+    pub(super) auto_fence: AutoFence,
 }
 
 impl Config {

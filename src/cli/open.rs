@@ -5,12 +5,13 @@ use clap::Args;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::info;
 
 use super::run::{Logging, duration, key};
+use crate::api::ServiceFence;
 use crate::controllers::OPEN_ALL;
 use crate::fence::{MANAGED_BY, MANAGER};
 use crate::graph::ObjectKey;
@@ -47,7 +48,7 @@ impl Open {
         let waiting = self.wait(client);
         timeout_at(deadline, waiting)
             .await
-            .context("some Sidecars are still there: is the operator running?")?
+            .context("some Sidecars or finalizers of fences are still there: is the operator running?")?
     }
 
     async fn turn(&self, client: Client) -> anyhow::Result<()> {
@@ -62,19 +63,32 @@ impl Open {
     }
 
     async fn wait(&self, client: Client) -> anyhow::Result<()> {
-        let api = Api::<Sidecar>::all(client);
-        let params = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
         let mut last = None;
         loop {
-            let left = api.list_metadata(&params).await.context("cannot list Sidecars")?;
-            let ours = left.items.iter().filter(|s| s.metadata.owner_references.is_some()).count();
-            if last.replace(ours) != Some(ours) {
-                info!(sidecars = ours, "waiting for Sidecars to go");
+            let (sidecars, fences) = (sidecars(&client).await?, held(&client).await?);
+            if last.replace((sidecars, fences)) != Some((sidecars, fences)) {
+                info!(sidecars, fences, "waiting for Sidecars to go, and for fences to be free to go");
             }
-            if ours == 0 {
+            if sidecars + fences == 0 {
                 return Ok(());
             }
             sleep(POLL).await;
         }
     }
+}
+
+/// How many Sidecars of ours there are.
+async fn sidecars(client: &Client) -> anyhow::Result<usize> {
+    let params = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
+    let all = Api::<Sidecar>::all(client.clone()).list_metadata(&params).await;
+    let all = all.context("cannot list Sidecars")?;
+    Ok(all.items.iter().filter(|sidecar| sidecar.metadata.owner_references.is_some()).count())
+}
+
+/// How many fences could not be deleted without us.
+async fn held(client: &Client) -> anyhow::Result<usize> {
+    let all = Api::<ServiceFence>::all(client.clone()).list_metadata(&ListParams::default()).await;
+    let all = all.context("cannot list ServiceFences")?;
+    let ours = |finalizer: &String| finalizer.starts_with("palisade.io/");
+    Ok(all.items.iter().filter(|fence| fence.finalizers().iter().any(ours)).count())
 }

@@ -31,7 +31,8 @@ pub(super) struct Run {
         value_parser = global_proxy
     )]
     global_proxy: GlobalProxy,
-    /// The `ConfigMap` that opens all fences, as namespace/name.
+    /// The `ConfigMap` that opens all fences, as namespace/name. Beside it, NAME-deleted-fences remembers the automatic
+    /// fences that somebody deleted.
     #[arg(long, env = "PALISADE_SWITCH", default_value = "palisade-system/palisade", value_parser = key)]
     switch: ObjectKey,
     /// The `ConfigMap` of the mesh's configuration (`istio-<revision>` for a revision), as namespace/name. Its
@@ -94,6 +95,8 @@ impl Run {
 
     fn options(self, config: Config) -> Options {
         let timings = Timings { settle: self.settle, open_settle: self.open_settle, drain: self.drain };
+        let ObjectKey { namespace, name } = &self.switch;
+        let deleted_fences = ObjectKey::new(namespace.clone(), format!("{name}-deleted-fences"));
         Options {
             access_log_address: self.access_log_address,
             http_address: self.http_address,
@@ -102,6 +105,8 @@ impl Run {
             mesh_config: self.mesh_config,
             settings: Settings { global_proxy: self.global_proxy, timings, defaults: config.fence },
             election: self.lease.zip(self.instance.clone()),
+            auto_fence: config.auto_fence,
+            deleted_fences,
             instance: self.instance,
         }
     }

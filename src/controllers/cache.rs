@@ -63,7 +63,13 @@ where
 
     /// Notes what the API server answered to a write of ours.
     pub fn wrote(&self, key: &ObjectKey, object: K) {
-        self.note(key, Written::Object(Arc::new(object)));
+        let mut all = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of two writes at a time, the answers may come in any order.
+        let overtaken =
+            matches!(all.get(key), Some(Written::Object(noted)) if newer(noted.as_ref(), Some(&object)));
+        if !overtaken {
+            all.insert(key.clone(), Written::Object(Arc::new(object)));
+        }
     }
 
     /// Notes that we deleted an object in the state `last`.

@@ -16,6 +16,7 @@ pub(super) fn of_service(service: &Service) -> graph::Service {
     let export_to = service.annotations().get(EXPORT_TO).map(String::as_str).unwrap_or_default();
     let external = spec.filter(|spec| spec.type_.as_deref() == Some("ExternalName"));
     graph::Service {
+        uid: service.uid().unwrap_or_default().into(),
         labels: Labels::from(service.labels().clone()),
         selector: Labels::from(spec.and_then(|spec| spec.selector.clone()).unwrap_or_default()),
         headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),

@@ -5,6 +5,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::auto_fence::Concerns;
 use crate::graph::{Change, Graph, ObjectKey, Observation};
 use crate::sources::Observer;
 
@@ -45,6 +46,7 @@ pub struct Owner {
     changes: mpsc::Receiver<Message>,
     calls: mpsc::Receiver<Vec<Observation>>,
     triggers: mpsc::Sender<ObjectKey>,
+    concerns: Option<Concerns>,
 }
 
 impl Mesh {
@@ -62,7 +64,11 @@ impl Mesh {
         let (triggers, triggers_out) = mpsc::channel(CHANGES);
         let graph = Arc::new(ArcSwap::from_pointee(graph));
         let mesh = Self { graph, changes, calls, synced: watch::Sender::new(false) };
-        (mesh.clone(), Owner { mesh, changes: changes_in, calls: calls_in, triggers }, triggers_out)
+        (
+            mesh.clone(),
+            Owner { mesh, changes: changes_in, calls: calls_in, triggers, concerns: None },
+            triggers_out,
+        )
     }
 
     /// The graph as it was published last.
@@ -103,6 +109,13 @@ impl Mesh {
 }
 
 impl Owner {
+    /// Names the automatic fences, too, that changes concern.
+    #[must_use]
+    pub fn naming(mut self, concerns: Concerns) -> Self {
+        self.concerns = Some(concerns);
+        self
+    }
+
     /// Keeps the graph until `stop` is cancelled: takes changes and calls in, publishes, and names the fences
     /// to look at.
     pub async fn run(mut self, stop: CancellationToken) {
@@ -119,6 +132,7 @@ impl Owner {
                 taken = self.take_in(&mut graph) => {
                     let Some((touched, echoes)) = taken else { return };
                     self.mesh.graph.store(Arc::new(graph.clone()));
+                    self.concerns.iter().for_each(Concerns::publish);
                     for echo in echoes {
                         let _ = echo.send(());
                     }
@@ -170,10 +184,14 @@ impl Owner {
                 for _ in 0..before {
                     learn(graph, self.calls.try_recv().unwrap_or_default(), touched);
                 }
+                self.concerns.iter().for_each(|concerns| concerns.note(graph, &change));
                 touched.extend(graph.apply(change));
             }
             Message::Touch(key) => drop(touched.insert(key)),
-            Message::TouchAll => touched.extend(graph.fence_keys().cloned()),
+            Message::TouchAll => {
+                self.concerns.iter().for_each(|concerns| concerns.note_all(graph));
+                touched.extend(graph.fence_keys().cloned());
+            }
             Message::Echo(answer) => echoes.push(answer),
         }
     }

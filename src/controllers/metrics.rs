@@ -27,6 +27,8 @@ pub(super) enum Written {
     Status,
     Finalizer,
     Event,
+    Fence,
+    Deletions,
 }
 
 impl Metrics {

@@ -6,6 +6,7 @@
 //!                         └──────────── published graph ───────────────┘
 //! ```
 
+mod auto_fence;
 mod backoff;
 mod cache;
 mod census;
@@ -29,6 +30,7 @@ mod virtual_services;
 mod watches;
 mod write;
 
+pub use auto_fence::{AutoContext, Concerns, Deletions, reconcile as reconcile_auto};
 pub use census::Census;
 pub use error::Error;
 pub use leadership::Leadership;

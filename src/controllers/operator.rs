@@ -5,6 +5,7 @@ use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use kube::Client;
+use kube::runtime::reflector::store;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -13,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::auto_fence::{self, AutoContext, Concerns, Deletions};
 use super::census::Census;
 use super::leadership::Leadership;
 use super::lease::Election;
@@ -24,6 +26,7 @@ use super::service_fence::{self, Context};
 use super::switch::Switch;
 use super::watches;
 use crate::fence::Settings;
+use crate::fence::auto::AutoFence;
 use crate::graph::{Aliases, Authority, Graph, Identity, MeshWide, ObjectKey};
 use crate::server;
 use crate::sources::{Observer, access_log};
@@ -43,6 +46,10 @@ pub struct Options {
     pub mesh_config: ObjectKey,
     /// What holds for all fences.
     pub settings: Settings,
+    /// Which fences there are without anybody writing them.
+    pub auto_fence: AutoFence,
+    /// The `ConfigMap` of the automatic fences that somebody deleted.
+    pub deleted_fences: ObjectKey,
     /// The name of this instance, for Events.
     pub instance: Option<String>,
     /// The `Lease` by which replicas decide who leads, and the name of this one in it; `None` if it is the only one.
@@ -101,7 +108,8 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
 
     let (mesh, owner, triggers) = Mesh::over(graph);
     let mut tasks = JoinSet::new();
-    tasks.spawn(owner.run(stop.clone()));
+    let concerns = Concerns::new(options.auto_fence);
+    tasks.spawn(owner.naming(concerns.clone()).run(stop.clone()));
     let (listed, synced) = mpsc::channel(16);
     let caches = watches::start(&client, &mesh, &stop, &mut tasks, &listed);
     registry.register_collector(Box::new(Census::new(caches.clone())));
@@ -111,19 +119,28 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let following = mesh_config::follow(client.clone(), options.mesh_config, mesh.clone(), listed.clone());
     tasks.spawn(until(stop.clone(), following));
     let switch = Switch::default();
-    let following = switch.clone().follow(client.clone(), options.switch.clone(), mesh.clone(), listed);
+    let following =
+        switch.clone().follow(client.clone(), options.switch.clone(), mesh.clone(), listed.clone());
     tasks.spawn(until(stop.clone(), following));
 
     let sources = format!("{}-sources", options.switch.name);
     let record = Record::new(client.clone(), &ObjectKey::new(options.switch.namespace.clone(), sources));
+    let (deleted, writer) = store();
+    let deletions = Deletions::new(options.deleted_fences, deleted);
+    let (memory, known) = (deletions.clone(), concerns.clone());
+    tasks.spawn(until(stop.clone(), memory.follow(client.clone(), writer, known, listed)));
+
     let (instance, settings) = (options.instance, options.settings);
+    let system_namespaces = settings.defaults.system_namespaces.clone();
     let context = Context::new(client, instance, mesh.clone(), caches, switch, settings, metrics);
+    let auto = AutoContext::new(&context, concerns, deletions, system_namespaces);
     let keys = futures::StreamExt::take_until(ReceiverStream::new(triggers), stop.clone().cancelled_owned());
     let parts: Vec<Part> = vec![
         // Who does not lead does not even listen, so that Envoy comes to who does.
         learn(options.access_log_address, mesh.observer(), access_log_metrics, stop.clone()).boxed(),
         service_fence::run(Arc::new(context), keys).boxed(),
         until(stop.clone(), watch_directly(record, mesh.clone())).boxed(),
+        auto_fence::run(auto, stop.clone()).boxed(),
     ];
     tasks.spawn(lead(election, parts, mesh, synced, stop.clone()));
     supervise(tasks, &stop).await
@@ -138,8 +155,8 @@ async fn lead(
     mut synced: mpsc::Receiver<()>,
     stop: CancellationToken,
 ) {
-    // The kinds, the switch and the mesh configuration.
-    for _ in 0..watches::KINDS + 2 {
+    // The kinds, the switch, the mesh configuration, and the memory of deletions.
+    for _ in 0..watches::KINDS + 3 {
         let _ = stop.run_until_cancelled(synced.recv()).await;
     }
     if stop.is_cancelled() {

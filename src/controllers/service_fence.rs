@@ -54,6 +54,13 @@ impl Context {
     }
 }
 
+impl Context {
+    /// What the reconciler of automatic fences shares.
+    pub(super) fn parts(&self) -> (Mesh, Arc<Caches>, Switch, Writer) {
+        (self.mesh.clone(), self.caches.clone(), self.switch.clone(), self.writer.clone())
+    }
+}
+
 /// Reconciles the fences that `keys` names, until that stream ends.
 pub(super) async fn run(context: Arc<Context>, keys: impl Stream<Item = ObjectKey> + Send + 'static) {
     let queue = keys.map(|key| {

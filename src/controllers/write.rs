@@ -101,7 +101,7 @@ impl Writer {
         }
     }
 
-    async fn attempt<T>(
+    pub(super) async fn attempt<T>(
         &self,
         kind: Written,
         action: &'static str,
@@ -115,7 +115,7 @@ impl Writer {
         result
     }
 
-    fn fences(&self, fence: &ServiceFence) -> Api<ServiceFence> {
+    pub(super) fn fences(&self, fence: &ServiceFence) -> Api<ServiceFence> {
         Api::namespaced(self.client.clone(), &fence.namespace().unwrap_or_default())
     }
 
@@ -146,6 +146,6 @@ fn surplus_labels(applied: &Sidecar, desired: &Sidecar) -> Option<serde_json::Va
     (!gone.is_empty()).then(|| json!({ "spec": { "workloadSelector": { "labels": gone } } }))
 }
 
-fn is_not_found(error: &kube::Error) -> bool {
+pub(super) fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }

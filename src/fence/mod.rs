@@ -1,6 +1,7 @@
 //! What a fence makes of what is known: its `Sidecar`, its status, and when to look again. PURE: the same
 //! input gives the same bytes.
 
+pub mod auto;
 mod conditions;
 mod declared;
 mod defaults;

@@ -214,6 +214,11 @@ impl Graph {
         self.fences.keys()
     }
 
+    /// The fences of a namespace.
+    pub fn fences_in(&self, namespace: &str) -> impl Iterator<Item = &ObjectKey> {
+        self.fences.in_namespace(namespace)
+    }
+
     /// Every `VirtualService`, to find those that are gone after a fresh listing.
     pub fn virtual_service_keys(&self) -> impl Iterator<Item = &ObjectKey> {
         self.routes.keys()

@@ -24,6 +24,8 @@ impl fmt::Display for EgressHost {
 pub struct Service {
     /// Its namespace and name.
     pub key: ObjectKey,
+    /// Its uid: another one of the same name is another Service.
+    pub uid: Arc<str>,
     /// Its own labels.
     pub labels: Labels,
     /// The pods that it stands for; empty if it has no selector.

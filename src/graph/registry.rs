@@ -7,7 +7,7 @@ use imbl::{HashMap, OrdSet};
 
 use super::names::{HostNames, is_wildcard, wildcards};
 use super::want::label_word;
-use super::{Aliases, EgressHost, ExportTo, Labels, MeshWide, ObjectKey, Service, ServiceEntry};
+use super::{Aliases, EgressHost, ExportTo, Labels, MeshWide, ObjectKey, Pod, Service, ServiceEntry};
 
 /// The hosts that istiod knows, and which namespace defines each.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,8 @@ pub struct Registry {
     global_proxy: Arc<str>,
     rules: Arc<Aliases>,
     services: HashMap<ObjectKey, Service>,
+    /// Namespace → its Services.
+    keys: HashMap<Arc<str>, OrdSet<ObjectKey>>,
     entries: HashMap<ObjectKey, ServiceEntry>,
     /// Host → the objects that define it: one host may come from several namespaces.
     definers: HashMap<Arc<str>, OrdSet<Definer>>,
@@ -221,14 +223,21 @@ impl Registry {
     }
 
     /// The Services of a namespace, or all there are.
-    pub(super) fn services_in(&self, namespace: Option<&str>) -> Box<dyn Iterator<Item = &Service> + '_> {
+    #[must_use]
+    pub fn services_in(&self, namespace: Option<&str>) -> Box<dyn Iterator<Item = &Service> + '_> {
         match namespace {
             Some(namespace) => {
-                let hosts = self.by_namespace.get(namespace).into_iter().flatten();
-                Box::new(hosts.filter_map(|host| self.service_of(host)))
+                let keys = self.keys.get(namespace).into_iter().flatten();
+                Box::new(keys.filter_map(|key| self.services.get(key)))
             }
             None => Box::new(self.services.values()),
         }
+    }
+
+    /// The Services that select a pod.
+    pub fn selecting(&self, pod: &Pod) -> impl Iterator<Item = &Service> {
+        let all = self.services_in(Some(&pod.key.namespace));
+        all.filter(|service| pod.labels.satisfy(&service.selector))
     }
 
     /// Every Service, to find those that are gone after a fresh listing.
@@ -264,12 +273,14 @@ impl Registry {
         }
         self.list(&service);
         let change = self.difference(old.as_ref(), Some(&service));
+        self.keys.entry(service.key.namespace.clone()).or_default().insert(service.key.clone());
         self.services.insert(service.key.clone(), service);
         change
     }
 
     pub(super) fn remove_service(&mut self, key: &ObjectKey) -> RegistryChange {
         let Some(old) = self.services.remove(key) else { return RegistryChange::default() };
+        discard(&mut self.keys, &key.namespace, key);
         self.unlist(&old);
         self.difference(Some(&old), None)
     }

@@ -89,6 +89,17 @@ impl Workloads {
         keys.into_iter().filter_map(|key| self.pod(key))
     }
 
+    /// The pods of a namespace whose labels are as `asked` for, which is asked once for each set of labels.
+    pub fn with_labels(
+        &self,
+        namespace: &str,
+        asked: impl Fn(&Labels) -> bool,
+    ) -> impl Iterator<Item = &Pod> {
+        let groups =
+            self.groups.get(namespace).into_iter().flatten().filter(move |(labels, _)| asked(labels));
+        groups.flat_map(|(_, group)| &group.pods).filter_map(|key| self.pod(key))
+    }
+
     /// The labels of a namespace's pods, each set once.
     pub(super) fn labels_in(&self, namespace: &str) -> impl Iterator<Item = &Labels> {
         self.groups.get(namespace).into_iter().flat_map(HashMap::keys)

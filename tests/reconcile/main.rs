@@ -7,6 +7,8 @@
 )]
 
 mod api_server;
+mod auto_fence;
+mod objects;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet};

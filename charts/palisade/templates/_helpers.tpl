@@ -78,5 +78,5 @@ sds_config:
 {{- define "palisade.config" -}}
 {{- $fence := pick .Values.fence "serviceLabelKey" "stableHost" "domainAliases" "maxPolicyHosts" "retention" "maxHosts" "learnNamespaces" -}}
 {{- $fence = set $fence "systemNamespaces" (append .Values.fence.systemNamespaces .Release.Namespace | uniq) -}}
-{{ dict "fence" $fence | toPrettyJson }}
+{{ dict "fence" $fence "autoFence" .Values.autoFence | toPrettyJson }}
 {{- end }}

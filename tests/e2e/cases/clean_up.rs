@@ -53,7 +53,7 @@ async fn disabled(world: &World, full: usize) -> Result<()> {
 /// Garbage collection by ownerReference takes the Sidecar of a fence that could not be opened.
 async fn collected(world: &World, full: usize) -> Result<()> {
     let load = fenced(world).await?;
-    scale(world, 0).await?;
+    world.scale_operator(0).await?;
     let no_finalizer = ["patch", "servicefence", "client", "--namespace", NS, "--type=merge"];
     world
         .mesh
@@ -62,14 +62,14 @@ async fn collected(world: &World, full: usize) -> Result<()> {
     world.delete_fence(NS, "client").await?;
     world.until_gone(NS, "client").await?;
     world.until_clusters(CALLER, full).await?;
-    scale(world, 1).await?;
+    world.scale_operator(1).await?;
     flawless(load).await
 }
 
 /// A fence waits for its operator, and is opened as soon as that is back.
 async fn deleted_unseen(world: &World, full: usize) -> Result<()> {
     let load = fenced(world).await?;
-    scale(world, 0).await?;
+    world.scale_operator(0).await?;
     let history = History::start(world).await?;
     world.mesh.kubectl(&["delete", "servicefence", "client", "--namespace", NS, "--wait=false"]).await?;
     // Known and unknown hosts alike.
@@ -77,7 +77,7 @@ async fn deleted_unseen(world: &World, full: usize) -> Result<()> {
         world.mesh.call(CALLER, url).await?;
     }
     ensure!(history.of(CALLER).len() == 1, "somebody changed the Sidecar: {:?}", history.of(CALLER));
-    scale(world, 1).await?;
+    world.scale_operator(1).await?;
     opened(world, &history, full).await?;
     let left = world.mesh.kubectl(&["get", "servicefences", "--namespace", NS, "--output=name"]).await?;
     ensure!(left.trim().is_empty(), "the fence is still there: {left}");
@@ -137,21 +137,6 @@ async fn opened(world: &World, history: &History, full: usize) -> Result<()> {
     })
     .await?;
     history.made_before_broken(CALLER)
-}
-
-async fn scale(world: &World, replicas: usize) -> Result<()> {
-    world
-        .mesh
-        .kubectl(&["scale", "deployment/palisade", "-n", PALISADE, &format!("--replicas={replicas}")])
-        .await?;
-    until(&format!("{replicas} operators run"), SOON, async || {
-        let pods = ["get", "pods", "-n", PALISADE, "--selector=app=palisade", "--output=name"];
-        let pods = world.mesh.kubectl(&pods).await?;
-        ensure!(pods.lines().count() == replicas, "{pods}");
-        Ok(())
-    })
-    .await?;
-    world.mesh.rollout(PALISADE).await
 }
 
 async fn flawless(load: Load) -> Result<()> {

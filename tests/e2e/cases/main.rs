@@ -3,6 +3,7 @@
 //! Everything is real but the applications: the API server, istiod, Envoy, and the operator as its chart ships
 //! it. Cases share one mesh with mesh-wide STRICT mTLS, and run one after the other, each in namespaces of its own.
 
+mod auto;
 mod bad_input;
 mod clean_up;
 mod exact;
@@ -56,6 +57,7 @@ fn main() -> Result<()> {
         case("restart", |world| restart::run(world).boxed_local()),
         case("leader", |world| leader::run(world).boxed_local()),
         case("servers-gone", |world| servers_gone::run(world).boxed_local()),
+        case("auto", |world| auto::run(world).boxed_local()),
         case("live", |world| live::run(world).boxed_local()),
         // The last: it uninstalls.
         case("clean-up", |world| clean_up::run(world).boxed_local()),

@@ -48,6 +48,21 @@ impl World {
             .context("installing the chart")
     }
 
+    /// Stops the operator (0) or starts it (1), and waits until that is done.
+    pub async fn scale_operator(&self, replicas: usize) -> Result<()> {
+        self.mesh
+            .kubectl(&["scale", "deployment/palisade", "-n", PALISADE, &format!("--replicas={replicas}")])
+            .await?;
+        until(&format!("{replicas} operators run"), SOON, async || {
+            let pods = ["get", "pods", "-n", PALISADE, "--selector=app=palisade", "--output=name"];
+            let pods = self.mesh.kubectl(&pods).await?;
+            ensure!(pods.lines().count() == replicas, "{pods}");
+            Ok(())
+        })
+        .await?;
+        self.mesh.rollout(PALISADE).await
+    }
+
     /// Applies a fence and waits until it is in force, the old listeners' drain included.
     pub async fn fence(&self, namespace: &str, name: &str, spec: &str) -> Result<()> {
         self.apply_fence(namespace, name, spec).await?;

@@ -1,0 +1,117 @@
+//! Fences that nobody writes: by label, Namespace and default; gone with the Service or the wish; and not back
+//! against a user's will.
+
+use anyhow::{Context as _, Result, ensure};
+use bed::wait::until;
+
+use crate::fixtures::{client, server};
+use crate::world::{SOON, World};
+
+const NS: &str = "auto";
+const CALLER: &str = "auto/s1";
+const SERVERS: [&str; 3] = ["s1", "s2", "s3"];
+const VALUES: [&str; 4] = [
+    "autoFence.enabled=true",
+    "autoFence.default=true",
+    "autoFence.namespaces.allow={auto}",
+    "autoFence.workloadLabel=run",
+];
+
+/// The case.
+pub async fn run(world: &World) -> Result<()> {
+    world.mesh.namespace(NS, true).await?;
+    let servers = SERVERS.map(|name| server(NS, name, &[("http", 8080)]));
+    world.mesh.apply(&servers.join("\n---\n")).await?;
+    world.mesh.rollout(NS).await?;
+    world.install_with(&VALUES).await?;
+
+    by_default(world).await.context("every Service gets a fence by default")?;
+    by_label(world).await.context("labels decide: the Service's, then the Namespace's")?;
+    without_a_service(world).await.context("pods without a Service get one by a label")?;
+    deleted(world).await.context("a user deletes a fence")?;
+    gone_meanwhile(world).await.context("a Service goes while the operator is down")?;
+    world.install().await.context("switching it off")?;
+    until_fences(world, &[]).await.context("switching it off")
+}
+
+async fn by_default(world: &World) -> Result<()> {
+    until_fences(world, &SERVERS).await?;
+    for name in SERVERS {
+        world.until_trimmed(NS, name).await?;
+        let sidecar = world.sidecar(NS, name).await?;
+        ensure!(sidecar["spec"]["workloadSelector"]["labels"]["app"] == name, "{sidecar:#}");
+    }
+    ensure!(world.routed(NS, "s1").await?.is_empty(), "nobody has called anybody yet");
+    world.until_direct(CALLER, "http://s2:8080/").await
+}
+
+async fn by_label(world: &World) -> Result<()> {
+    label(world, &["namespace", NS], "slime.io/serviceFenced=false").await?;
+    until_fences(world, &[]).await?;
+    for name in SERVERS {
+        world.until_gone(NS, name).await?;
+    }
+    label(world, &["service", "s1", "--namespace", NS], "slime.io/serviceFenced=true").await?;
+    until_fences(world, &["s1"]).await?;
+    label(world, &["service", "s1", "--namespace", NS], "slime.io/serviceFenced-").await?;
+    label(world, &["namespace", NS], "slime.io/serviceFenced-").await?;
+    until_fences(world, &SERVERS).await
+}
+
+async fn without_a_service(world: &World) -> Result<()> {
+    let batch = client(NS, "batch").replace("labels: {app: batch}", "labels: {app: batch, run: batch}");
+    world.mesh.apply(&batch).await?;
+    world.mesh.rollout(NS).await?;
+    until_fences(world, &["app-batch.workload.identity", "s1", "s2", "s3"]).await?;
+    world.until_trimmed(NS, "app-batch.workload.identity").await?;
+    world.until_direct("auto/batch", "http://s3:8080/").await?;
+    world.delete_fence(NS, "app-batch.workload.identity").await
+}
+
+async fn deleted(world: &World) -> Result<()> {
+    world.delete_fence(NS, "s2").await?;
+    world.until_gone(NS, "s2").await?;
+    until_fences(world, &["s1", "s3"]).await?;
+    // Also one that is deleted while nobody looks, and over a restart.
+    world.scale_operator(0).await?;
+    world.mesh.kubectl(&["delete", "servicefence", "s3", "--namespace", NS, "--wait=false"]).await?;
+    world.scale_operator(1).await?;
+    until_fences(world, &["s1"]).await?;
+    for service in ["s2", "s3"] {
+        // Any change of the Service that changes no wish.
+        label(world, &["service", service, "--namespace", NS], "touched=yes").await?;
+    }
+    world.until_direct(CALLER, "http://s3:8080/").await?;
+    until_fences(world, &["s1"]).await?;
+    for wish in ["slime.io/serviceFenced=false", "slime.io/serviceFenced-"] {
+        label(world, &["service", "s2", "--namespace", NS], wish).await?;
+        // Long enough to be seen by itself.
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    }
+    until_fences(world, &["s1", "s2"]).await
+}
+
+async fn gone_meanwhile(world: &World) -> Result<()> {
+    world.until_trimmed(NS, "s2").await?;
+    world.scale_operator(0).await?;
+    world.mesh.kubectl(&["delete", "service", "s2", "--namespace", NS]).await?;
+    world.scale_operator(1).await?;
+    until_fences(world, &["s1"]).await?;
+    world.until_gone(NS, "s2").await
+}
+
+/// Waits until the namespace has just these fences.
+async fn until_fences(world: &World, expected: &[&str]) -> Result<()> {
+    until(&format!("the fences are {expected:?}"), 2 * SOON, async || {
+        let line = ["get", "servicefences", "--namespace", NS, "--output=jsonpath={.items[*].metadata.name}"];
+        let names = world.mesh.kubectl(&line).await?;
+        let names: Vec<_> = names.split_whitespace().collect();
+        ensure!(names == expected, "{names:?}");
+        Ok(())
+    })
+    .await
+}
+
+async fn label(world: &World, object: &[&str], label: &str) -> Result<()> {
+    world.mesh.kubectl(&[&["label", "--overwrite"], object, &[label]].concat()).await.map(drop)
+}
