@@ -215,6 +215,8 @@ pub enum DependencySource {
     Prometheus,
     /// An `AuthorizationPolicy` that names the workload as a caller of the host.
     Policy,
+    /// A `VirtualService` that has routes for the workload as a caller (`sourceLabels`, `sourceNamespace`).
+    VirtualService,
     /// Istio's mesh configuration: an extension provider, which every proxy may need.
     MeshConfig,
     /// The global proxy's namespace does not see the host (`exportTo`), so it could not be learned there.

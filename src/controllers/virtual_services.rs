@@ -1,7 +1,7 @@
 use kube::ResourceExt;
 
-use crate::graph::{self, ObjectKey};
-use crate::istio::{Delegate, VirtualService};
+use crate::graph::{self, Labels, ObjectKey};
+use crate::istio::{Delegate, VirtualService, VirtualServiceSpec};
 
 /// What a `VirtualService` means for the graph.
 pub(super) fn facts(service: &VirtualService) -> graph::VirtualService {
@@ -13,8 +13,21 @@ pub(super) fn facts(service: &VirtualService) -> graph::VirtualService {
         key: ObjectKey::of(service),
         hosts: spec.hosts.iter().map(|host| host.as_str().into()).collect(),
         destinations: destinations.map(|host| host.as_str().into()).collect(),
+        callers: callers(spec),
         delegates: delegates.map(|delegate| key(delegate, &namespace)).collect(),
     }
+}
+
+fn callers(spec: &VirtualServiceSpec) -> Vec<graph::Source> {
+    let matches = spec.routes().flat_map(|route| &route.matches);
+    let particular = matches.filter(|of| !of.source_labels.is_empty() || !of.source_namespace.is_empty());
+    let sources = particular.map(|of| graph::Source {
+        namespace: Some(of.source_namespace.as_str())
+            .filter(|namespace| !namespace.is_empty())
+            .map(Into::into),
+        labels: Labels::from(of.source_labels.clone()),
+    });
+    sources.collect()
 }
 
 fn key(delegate: &Delegate, namespace: &str) -> ObjectKey {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::callers::Identity;
 use super::policies::Policy;
+use super::routes::{Source, VirtualService};
 use super::{Graph, ObjectKey, Pod, Service};
 use crate::api::DependencySource;
 
@@ -14,8 +15,10 @@ impl Graph {
     #[must_use]
     pub fn declared(&self, fence: &ObjectKey) -> BTreeSet<(Arc<str>, DependencySource)> {
         let named = self.callers_in(fence).into_iter().flat_map(|caller| self.named(&caller));
+        let routed = self.routes.hosts_for(|source| self.is_caller(fence, source));
+        let of_routes = routed.into_iter().map(|host| (host, DependencySource::VirtualService));
         let of_mesh = self.mesh_hosts.iter().map(|host| (host.clone(), DependencySource::MeshConfig));
-        named.map(|host| (host, DependencySource::Policy)).chain(of_mesh).collect()
+        named.map(|host| (host, DependencySource::Policy)).chain(of_mesh).chain(of_routes).collect()
     }
 
     /// Whether a policy that names callers is about workloads behind a host.
@@ -70,6 +73,55 @@ impl Graph {
         }
         self.mesh_hosts = Arc::new(hosts);
         self.fence_keys().cloned().collect()
+    }
+
+    /// Whether a route is for pods of a fence.
+    fn is_caller(&self, fence: &ObjectKey, source: &Source) -> bool {
+        if source.namespace.as_ref().is_some_and(|namespace| *namespace != fence.namespace) {
+            return false;
+        }
+        let selected = self.fences.get(fence).and_then(|facts| facts.labels.as_ref());
+        let mut labels = self.workloads.of_fence(fence).map(|pod| &pod.labels).chain(selected);
+        source.labels.is_empty() || labels.any(|labels| labels.satisfy(&source.labels))
+    }
+
+    pub(super) fn apply_virtual_service(&mut self, service: VirtualService) -> BTreeSet<ObjectKey> {
+        let key = service.key.clone();
+        let mut affected = self.routed_by(&key);
+        let before = self.routes.get(&key);
+        self.routes.apply(service, &self.registry);
+        if before == self.routes.get(&key) {
+            return BTreeSet::new();
+        }
+        affected.extend(self.routed_by(&key));
+        affected
+    }
+
+    pub(super) fn remove_virtual_service(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let affected = self.routed_by(key);
+        self.routes.remove(key);
+        affected
+    }
+
+    /// The fences whose pods have routes of their own for calls to a host.
+    pub(super) fn routed_to(&self, host: &str) -> BTreeSet<ObjectKey> {
+        let services =
+            self.routes.particular().filter(|service| service.hosts.iter().any(|other| **other == *host));
+        services.flat_map(|service| self.routed_by(&service.key)).collect()
+    }
+
+    /// The fences for whose pods a `VirtualService` has routes of their own.
+    fn routed_by(&self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let Some(service) = self.routes.get(key) else { return BTreeSet::new() };
+        let mut fences = BTreeSet::new();
+        for source in self.routes.callers_of(&service) {
+            let all: Box<dyn Iterator<Item = &ObjectKey>> = match &source.namespace {
+                Some(namespace) => Box::new(self.fences.in_namespace(namespace)),
+                None => Box::new(self.fences.keys()),
+            };
+            fences.extend(all.filter(|fence| self.is_caller(fence, source)).cloned());
+        }
+        fences
     }
 
     pub(super) fn apply_policy(&mut self, policy: Policy) -> BTreeSet<ObjectKey> {

@@ -78,7 +78,8 @@ impl Graph {
         let asking = all.iter().flatten().flat_map(|host| self.fences.wanting_host(host));
         // A learned host itself stays as it was found; its other names come and go.
         let named = all.iter().filter(|names| names.len() > 1).flatten();
-        asking.chain(named.flat_map(|host| self.fences.knowing(host))).cloned().collect()
+        let routed = all.iter().flatten().flat_map(|host| self.routed_to(host));
+        asking.chain(named.flat_map(|host| self.fences.knowing(host))).cloned().chain(routed).collect()
     }
 
     /// The fences that ask for Services by labels which a Service has now and had not before, or the reverse.

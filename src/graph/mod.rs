@@ -46,7 +46,7 @@ pub use mesh_wide::MeshWide;
 pub use objects::{EgressHost, Service, ServiceEntry};
 pub use policies::{Authority, Policy};
 pub use registry::Registry;
-pub use routes::{Asked, VirtualService};
+pub use routes::{Asked, Source, VirtualService};
 pub use selector::{Labels, PodSelection};
 pub use want::{Lifetime, Want, Wanted};
 pub use workloads::{Pod, Proxy, Workloads};
@@ -284,14 +284,8 @@ impl Graph {
                 let changed = self.registry.remove_entry(&key);
                 self.follow_entry(&changed)
             }
-            Change::VirtualService(service) => {
-                self.routes.apply(service, &self.registry);
-                BTreeSet::new()
-            }
-            Change::VirtualServiceGone(key) => {
-                self.routes.remove(&key);
-                BTreeSet::new()
-            }
+            Change::VirtualService(service) => self.apply_virtual_service(service),
+            Change::VirtualServiceGone(key) => self.remove_virtual_service(&key),
             Change::Pod(pod) => {
                 let old = self.workloads.pod(&pod.key).cloned();
                 let (namespace, fences) = (&pod.key.namespace, &self.fences);

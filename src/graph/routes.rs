@@ -2,13 +2,14 @@
 //! the host that was called, for only then does its proxy import the `VirtualService` (and istiod its
 //! destinations with it: `collectImportedServices` in Istio's `pilot/pkg/model/sidecar.go`, 1.29 to 1.31).
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::{HashMap, OrdSet};
 
-use super::ObjectKey;
 use super::registry::{Registry, discard};
+use super::{Labels, ObjectKey};
 
 /// What matters of a `VirtualService`. A host without a dot is a Service of its namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,18 @@ pub struct VirtualService {
     pub destinations: Vec<Arc<str>>,
     /// The `VirtualService`s to which it delegates.
     pub delegates: Vec<ObjectKey>,
+    /// The callers for whom it has routes of their own. The global proxy is none of them, so their first call must
+    /// not go there.
+    pub callers: Vec<Source>,
+}
+
+/// Callers that a route is for (`sourceNamespace`, `sourceLabels`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// Their namespace; `None` for any.
+    pub namespace: Option<Arc<str>>,
+    /// Labels that they all have.
+    pub labels: Labels,
 }
 
 /// What a log entry says of the host that was called.
@@ -40,6 +53,8 @@ pub(super) struct Routes {
     to: HashMap<Arc<str>, OrdSet<ObjectKey>>,
     /// A `VirtualService` → those that delegate to it.
     roots: HashMap<ObjectKey, OrdSet<ObjectKey>>,
+    /// Those that have routes for particular callers.
+    particular: OrdSet<ObjectKey>,
 }
 
 impl Routes {
@@ -58,17 +73,47 @@ impl Routes {
         for delegate in &service.delegates {
             self.roots.entry(delegate.clone()).or_default().insert(service.key.clone());
         }
+        if !service.callers.is_empty() {
+            self.particular.insert(service.key.clone());
+        }
         self.by_key.insert(service.key.clone(), Arc::new(service));
     }
 
     pub(super) fn remove(&mut self, key: &ObjectKey) {
         let Some(old) = self.by_key.remove(key) else { return };
+        self.particular.remove(key);
         for destination in &old.destinations {
             discard(&mut self.to, destination, key);
         }
         for delegate in &old.delegates {
             discard(&mut self.roots, delegate, key);
         }
+    }
+
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<Arc<VirtualService>> {
+        self.by_key.get(key).cloned()
+    }
+
+    /// The hosts for whose calls one of the callers has a route of its own, that `is_caller` tells.
+    pub(super) fn hosts_for(&self, is_caller: impl Fn(&Source) -> bool) -> BTreeSet<Arc<str>> {
+        let services = self.particular().filter(|service| self.callers_of(service).any(&is_caller));
+        services.flat_map(|service| service.hosts.iter().cloned()).collect()
+    }
+
+    /// The `VirtualService`s that have routes for particular callers, or delegate to one that has.
+    pub(super) fn particular(&self) -> impl Iterator<Item = &VirtualService> {
+        let roots = |key| self.roots.get(key).into_iter().flatten();
+        let keys = self.particular.iter().flat_map(move |key| std::iter::once(key).chain(roots(key)));
+        keys.filter_map(|key| self.by_key.get(key)).map(Arc::as_ref)
+    }
+
+    /// The callers that a `VirtualService`, or one that it delegates to, has routes for.
+    pub(super) fn callers_of<'a>(
+        &'a self,
+        service: &'a VirtualService,
+    ) -> impl Iterator<Item = &'a Source> + 'a {
+        let delegates = service.delegates.iter().filter_map(|key| self.by_key.get(key));
+        service.callers.iter().chain(delegates.flat_map(|delegate| &delegate.callers))
     }
 
     /// The other hosts whose calls may end at `destination`.

@@ -16,5 +16,5 @@ pub use sidecar::{
     WorkloadSelector,
 };
 pub use virtual_service::{
-    Delegate, Destination, Route, RouteDestination, VirtualService, VirtualServiceSpec,
+    Delegate, Destination, Route, RouteDestination, RouteMatch, VirtualService, VirtualServiceSpec,
 };

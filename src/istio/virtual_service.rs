@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,12 +32,27 @@ pub struct VirtualServiceSpec {
 /// One route.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 pub struct Route {
+    /// The calls that it is for; any of them.
+    #[serde(default, rename = "match")]
+    pub matches: Vec<RouteMatch>,
     /// Where it sends calls, by weight.
     #[serde(default)]
     pub route: Vec<RouteDestination>,
     /// The `VirtualService` that decides instead (HTTP).
     #[serde(default)]
     pub delegate: Option<Delegate>,
+}
+
+/// Calls by who makes them. What else they are is left out.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteMatch {
+    /// Labels that the caller's pod must all have.
+    #[serde(default)]
+    pub source_labels: BTreeMap<String, String>,
+    /// The caller's namespace; empty for any.
+    #[serde(default)]
+    pub source_namespace: String,
 }
 
 /// One of the destinations of a route.

@@ -1,6 +1,7 @@
 //! What policies declare, and whom that touches.
 
 use super::*;
+use crate::graph::{Source, VirtualService};
 
 const VAULT: &str = "vault.bank.svc.cluster.local";
 
@@ -145,4 +146,57 @@ fn a_fence_is_what_its_pods_are() {
     assert_eq!(declared(&graph, "shop/client"), [VAULT]);
     assert_eq!(touched(&mut graph, running("shop/client-2", "client", "app=client")), ["shop/client"]);
     assert!(declared(&graph, "shop/client").is_empty(), "its account is another");
+}
+
+/// A `VirtualService` of the vault that has a route for particular callers.
+fn route(name: &str, namespace: Option<&str>, with: &str) -> Change {
+    let callers = vec![Source { namespace: namespace.map(Into::into), labels: labels(with) }];
+    let hosts = vec!["vault".into()];
+    Change::VirtualService(VirtualService { key: key(name), hosts, callers, ..VirtualService::default() })
+}
+
+#[test]
+fn a_route_for_a_caller_lists_its_host_for_that_caller() {
+    for (namespace, with, named) in [
+        (None, "app=client", &["shop/client"][..]),
+        (Some("shop"), "", &["shop/client", "shop/web"]),
+        (Some("shop"), "app=web", &["shop/web"]),
+        (Some("bank"), "app=web", &[]),
+        (None, "app=nobody", &[]),
+    ] {
+        let mut graph = bank();
+        let change = route("bank/vault", namespace, with);
+        assert_eq!(touched(&mut graph, change.clone()), named, "{namespace:?} {with}");
+        for fence in ["shop/client", "shop/web"] {
+            let expected: BTreeSet<(Arc<str>, _)> = named
+                .iter()
+                .filter(|n| **n == fence)
+                .map(|_| (VAULT.into(), DependencySource::VirtualService))
+                .collect();
+            assert_eq!(graph.declared(&key(fence)), expected, "{namespace:?} {with}");
+        }
+        assert!(touched(&mut graph, change).is_empty(), "listed again");
+        assert_eq!(touched(&mut graph, Change::VirtualServiceGone(key("bank/vault"))), named);
+        assert!(graph.declared(&key("shop/client")).is_empty());
+    }
+}
+
+#[test]
+fn a_delegates_route_for_a_caller_lists_the_host_of_its_root() {
+    let mut graph = bank();
+    let (callers, delegates) =
+        (vec![Source { namespace: None, labels: labels("app=client") }], vec![key("bank/part")]);
+    let part = VirtualService { key: key("bank/part"), callers, ..VirtualService::default() };
+    graph.apply(Change::VirtualService(part));
+    assert!(graph.declared(&key("shop/client")).is_empty(), "nobody delegates to it");
+    let root = VirtualService {
+        key: key("bank/root"),
+        hosts: vec![VAULT.into()],
+        delegates,
+        ..VirtualService::default()
+    };
+    assert_eq!(touched(&mut graph, Change::VirtualService(root)), ["shop/client"]);
+    assert_eq!(graph.declared(&key("shop/client")).len(), 1);
+    assert_eq!(touched(&mut graph, Change::VirtualServiceGone(key("bank/part"))), ["shop/client"]);
+    assert!(graph.declared(&key("shop/client")).is_empty());
 }

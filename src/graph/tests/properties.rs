@@ -1,6 +1,7 @@
 //! Whatever happens, in whatever order.
 
 use super::*;
+use crate::graph::{Source, VirtualService};
 
 const HOSTS: [&str; 4] = [REVIEWS, RATINGS, EXAMPLE, "no.such.host"];
 
@@ -106,6 +107,7 @@ struct Objects {
     namespaces: BTreeMap<Arc<str>, Namespace>,
     policies: BTreeMap<ObjectKey, Policy>,
     mesh_hosts: BTreeSet<Arc<str>>,
+    routes: BTreeMap<ObjectKey, VirtualService>,
 }
 
 impl Objects {
@@ -124,11 +126,9 @@ impl Objects {
             Change::Policy(o) => drop(self.policies.insert(o.key.clone(), o)),
             Change::PolicyGone(key) => drop(self.policies.remove(&key)),
             Change::MeshConfig(hosts) => self.mesh_hosts = hosts,
-            Change::Call(_)
-            | Change::Covered(_)
-            | Change::Forget(..)
-            | Change::VirtualService(_)
-            | Change::VirtualServiceGone(_) => {}
+            Change::VirtualService(o) => drop(self.routes.insert(o.key.clone(), o)),
+            Change::VirtualServiceGone(key) => drop(self.routes.remove(&key)),
+            Change::Call(_) | Change::Covered(_) | Change::Forget(..) => {}
         }
     }
 
@@ -138,6 +138,7 @@ impl Objects {
         let pods = self.pods.values().cloned().map(Change::Pod);
         let fences = self.fences.values().cloned().map(Change::Fence);
         let namespaces = self.namespaces.values().cloned().map(Change::Namespace);
+        let routes = self.routes.values().cloned().map(Change::VirtualService);
         let mesh = Change::MeshConfig(self.mesh_hosts.clone());
         let policies = self.policies.values().cloned().map(Change::Policy);
         services
@@ -147,6 +148,7 @@ impl Objects {
             .chain(namespaces)
             .chain(policies)
             .chain([mesh])
+            .chain(routes)
             .collect()
     }
 }
@@ -220,6 +222,23 @@ fn some_policy() -> impl Strategy<Value = Policy> {
         .prop_map(|(key, selector, targets, callers)| Policy { key, selector, targets, callers })
 }
 
+fn some_route() -> impl Strategy<Value = VirtualService> {
+    let hosts: Vec<Arc<str>> = ["reviews", RATINGS].map(Into::into).into();
+    let namespaces = prop::sample::select(vec![None, Some("shop".into()), Some("other".into())]);
+    let callers = (namespaces, some_labels()).prop_map(|(namespace, labels)| Source { namespace, labels });
+    let keys = || prop::sample::select(vec!["shop/a", "shop/b", "other/a"]).prop_map(key);
+    let (hosts, callers) = (prop::sample::subsequence(hosts, 0..=2), prop::collection::vec(callers, 0..2));
+    (keys(), hosts, callers, prop::collection::vec(keys(), 0..2)).prop_map(
+        |(key, hosts, callers, delegates)| VirtualService {
+            key,
+            hosts,
+            destinations: Vec::new(),
+            delegates,
+            callers,
+        },
+    )
+}
+
 /// An empty graph of a mesh with a root namespace and a global proxy.
 fn in_a_mesh() -> Graph {
     let proxy = Identity { namespace: "palisade".into(), account: "global-proxy".into() };
@@ -248,6 +267,8 @@ fn some_change() -> impl Strategy<Value = Change> {
         2 => some_labels().prop_map(|labels| Change::Namespace(Namespace { name: "shop".into(), labels })),
         1 => Just(Change::NamespaceGone(ObjectKey::new("", "shop"))),
         3 => some_policy().prop_map(Change::Policy),
+        2 => some_route().prop_map(Change::VirtualService),
+        1 => some_route().prop_map(|route| Change::VirtualServiceGone(route.key)),
         1 => prop::sample::subsequence(HOSTS.to_vec(), 0..=2)
             .prop_map(|hosts| Change::MeshConfig(hosts.into_iter().map(Into::into).collect())),
         1 => some_policy().prop_map(|policy| Change::PolicyGone(policy.key)),

@@ -14,6 +14,7 @@ fn virtual_service(name: &str, hosts: &[&str], destinations: &[&str], delegates:
         hosts: names(hosts),
         destinations: names(destinations),
         delegates: delegates.iter().map(|name| key(name)).collect(),
+        callers: Vec::new(),
     })
 }
 
