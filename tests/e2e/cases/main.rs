@@ -13,12 +13,14 @@ mod hostile_logs;
 mod leader;
 mod live;
 mod names;
+mod policy;
 mod protocols;
 mod quiet;
 mod restart;
 mod routes;
 mod servers_gone;
 mod strict;
+mod tracing;
 mod world;
 
 use std::sync::Arc;
@@ -51,6 +53,8 @@ fn main() -> Result<()> {
         case("names", |world| names::run(world).boxed_local()),
         case("routes", |world| routes::run(world).boxed_local()),
         case("strict", |world| strict::run(world).boxed_local()),
+        case("policy", |world| policy::run(world).boxed_local()),
+        case("tracing", |world| tracing::run(world).boxed_local()),
         case("exact", |world| exact::run(world).boxed_local()),
         case("quiet", |world| quiet::run(world).boxed_local()),
         case("bad-input", |world| bad_input::run(world).boxed_local()),
