@@ -60,7 +60,12 @@ fn known_graph() -> Graph {
     let (mut graph, seen) = (graph(CALLERS, SERVICES), Timestamp::now());
     for (from, to) in (0..CALLERS).flat_map(|from| (0..SERVICES).map(move |to| (from, to))) {
         let source = DependencySource::AccessLog;
-        graph.apply(Change::Call(Observation { caller: caller(from), host: host(to).into(), source, seen }));
+        graph.apply(Change::Call(Observation {
+            caller: caller(from).into(),
+            host: host(to).into(),
+            source,
+            seen,
+        }));
     }
     graph
 }

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
-use palisade::graph::{Change, Fence, Graph, Labels, ObjectKey, Observation, Pod, PodSelection, Service};
+use palisade::graph::{Caller, Change, Fence, Graph, Labels, ObjectKey, Observation, Pod, PodSelection, Service};
 use palisade::sources::Observer;
 use palisade::sources::access_log::{Ingest, Message, Metrics};
 use prometheus_client::registry::Registry;
@@ -50,7 +50,7 @@ fn read(ingest: &Ingest, bytes: Bytes) -> bool {
 }
 
 fn is_the_call(observation: &Observation) -> bool {
-    (observation.caller, observation.host.as_ref()) == (CALLER, HOST)
+    (&observation.caller, observation.host.as_ref()) == (&Caller::Address(CALLER), HOST)
 }
 
 fuzz_target!(|data: &[u8]| {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::fence::Defaults;
 use crate::fence::auto::AutoFence;
+use crate::sources::prometheus;
 
 /// The whole file. A field that nobody knows is refused: a word misspelt would otherwise be a wish ignored.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -17,6 +18,8 @@ pub(super) struct Config {
     pub(super) fence: Defaults,
     /// Which fences there are without anybody writing them.
     pub(super) auto_fence: AutoFence,
+    /// Where and how Prometheus is asked.
+    pub(super) prometheus: prometheus::Settings,
 }
 
 impl Config {

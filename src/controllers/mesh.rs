@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -35,8 +36,8 @@ pub struct Mesh {
     graph: Arc<ArcSwap<Graph>>,
     changes: mpsc::Sender<Message>,
     calls: mpsc::Sender<Vec<Observation>>,
-    /// Turned to true when every watch has listed its objects once: before, nothing is decided.
-    synced: watch::Sender<bool>,
+    /// Since when every watch has listed its objects once: before, nothing is decided.
+    synced: watch::Sender<Option<Timestamp>>,
 }
 
 /// The owner's ends of the queues.
@@ -63,7 +64,7 @@ impl Mesh {
         let (calls, calls_in) = mpsc::channel(CALLS);
         let (triggers, triggers_out) = mpsc::channel(CHANGES);
         let graph = Arc::new(ArcSwap::from_pointee(graph));
-        let mesh = Self { graph, changes, calls, synced: watch::Sender::new(false) };
+        let mesh = Self { graph, changes, calls, synced: watch::Sender::default() };
         (
             mesh.clone(),
             Owner { mesh, changes: changes_in, calls: calls_in, triggers, concerns: None },
@@ -98,12 +99,18 @@ impl Mesh {
 
     /// Says that every watch has listed its objects.
     pub fn set_synced(&self) {
-        self.synced.send_replace(true);
+        self.synced.send_replace(Some(Timestamp::now()));
     }
 
     /// Whether every watch has listed its objects.
     #[must_use]
     pub fn is_synced(&self) -> bool {
+        self.synced_at().is_some()
+    }
+
+    /// Since when every watch has listed its objects.
+    #[must_use]
+    pub fn synced_at(&self) -> Option<Timestamp> {
         *self.synced.borrow()
     }
 }
@@ -180,7 +187,11 @@ impl Owner {
         match message {
             Message::Change(change) => {
                 // Nothing may be called unused before what the source saw has been taken in.
-                let before = if matches!(change, Change::Covered(_)) { self.calls.len() } else { 0 };
+                let before = if matches!(change, Change::Covered(_) | Change::HistoryTold(_)) {
+                    self.calls.len()
+                } else {
+                    0
+                };
                 for _ in 0..before {
                     learn(graph, self.calls.try_recv().unwrap_or_default(), touched);
                 }

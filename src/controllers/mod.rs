@@ -12,6 +12,7 @@ mod cache;
 mod census;
 mod declarations;
 mod error;
+mod history;
 mod hosts;
 mod leadership;
 mod lease;

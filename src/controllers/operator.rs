@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use super::auto_fence::{self, AutoContext, Concerns, Deletions};
 use super::census::Census;
+use super::history;
 use super::leadership::Leadership;
 use super::lease::Election;
 use super::mesh::Mesh;
@@ -29,7 +30,7 @@ use crate::fence::Settings;
 use crate::fence::auto::AutoFence;
 use crate::graph::{Aliases, Authority, Graph, Identity, MeshWide, ObjectKey};
 use crate::server;
-use crate::sources::{Observer, access_log};
+use crate::sources::{Observer, access_log, prometheus};
 
 /// What `palisade run` is told.
 #[derive(Clone, Debug)]
@@ -50,6 +51,8 @@ pub struct Options {
     pub auto_fence: AutoFence,
     /// The `ConfigMap` of the automatic fences that somebody deleted.
     pub deleted_fences: ObjectKey,
+    /// Where and how Prometheus is asked.
+    pub prometheus: prometheus::Settings,
     /// The name of this instance, for Events.
     pub instance: Option<String>,
     /// The `Lease` by which replicas decide who leads, and the name of this one in it; `None` if it is the only one.
@@ -108,6 +111,8 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
 
     let (mesh, owner, triggers) = Mesh::over(graph);
     let mut tasks = JoinSet::new();
+    let detour = options.settings.global_proxy.host.host.clone();
+    let asking = history::ask(options.prometheus, mesh.clone(), detour, &mut registry)?;
     let concerns = Concerns::new(options.auto_fence);
     tasks.spawn(owner.naming(concerns.clone()).run(stop.clone()));
     let (listed, synced) = mpsc::channel(16);
@@ -135,13 +140,14 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let context = Context::new(client, instance, mesh.clone(), caches, switch, settings, metrics);
     let auto = AutoContext::new(&context, concerns, deletions, system_namespaces);
     let keys = futures::StreamExt::take_until(ReceiverStream::new(triggers), stop.clone().cancelled_owned());
-    let parts: Vec<Part> = vec![
+    let mut parts: Vec<Part> = vec![
         // Who does not lead does not even listen, so that Envoy comes to who does.
         learn(options.access_log_address, mesh.observer(), access_log_metrics, stop.clone()).boxed(),
         service_fence::run(Arc::new(context), keys).boxed(),
         until(stop.clone(), watch_directly(record, mesh.clone())).boxed(),
         auto_fence::run(auto, stop.clone()).boxed(),
     ];
+    parts.extend(asking.map(|asking| until(stop.clone(), asking).boxed()));
     tasks.spawn(lead(election, parts, mesh, synced, stop.clone()));
     supervise(tasks, &stop).await
 }

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
 
 use crate::graph::{self, Change, Labels, ObjectKey, Proxy};
+use crate::istio::workload_name;
 
 /// The container that Istio injects, in sidecars, gateways and waypoints alike (Istio 1.31's templates).
 const ISTIO_PROXY: &str = "istio-proxy";
@@ -23,6 +24,7 @@ pub(super) fn changed(pod: &Pod) -> Change {
         labels: Labels::from(pod.labels().clone()),
         account: account(pod),
         proxy,
+        workload: workload_name(&pod.metadata).into(),
     })
 }
 

@@ -112,13 +112,15 @@ fn next(wake: Option<Timestamp>) -> Action {
 
 impl Context {
     fn decide(&self, fence: &ServiceFence, sidecar: Option<&Sidecar>) -> Plan {
+        let now = Timestamp::now();
         plan(&Input {
             fence,
             sidecar,
             graph: &self.mesh.graph(),
             settings: &self.settings,
             open_all: self.switch.open_all(),
-            now: Timestamp::now(),
+            since: self.mesh.synced_at().unwrap_or(now),
+            now,
         })
     }
 

@@ -11,6 +11,7 @@ mod egress;
 mod egress_tests;
 mod expiry;
 mod fitness;
+mod history;
 mod plan;
 mod scope;
 mod sidecar;

@@ -1,13 +1,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 
 use super::declared;
 use super::domains::{domains, known, next_end};
 use super::expiry::{self, Expiry};
 use super::fitness::{self, Pods};
+use super::history::awaiting;
 use super::sidecar::{build, is_up_to_date};
 use super::status::{self, Verdict};
 use super::{Defaults, Egress, GlobalProxy, Scope, Timings, Transition, conditions, is_owned_by};
@@ -24,6 +25,8 @@ pub struct Settings {
     pub timings: Timings,
     /// What the operator's configuration says.
     pub defaults: Defaults,
+    /// How long a new fence waits for a source to tell what its pods have used so far; `None` if there is no such source.
+    pub patience: Option<SignedDuration>,
 }
 
 /// All that a decision rests on.
@@ -39,6 +42,8 @@ pub struct Input<'a> {
     pub settings: &'a Settings,
     /// Whether all fences are asked to open, before an uninstall or in an emergency.
     pub open_all: bool,
+    /// Since when there has been a picture of the mesh.
+    pub since: Timestamp,
     /// The time.
     pub now: Timestamp,
 }
@@ -88,7 +93,10 @@ pub fn plan(input: &Input<'_>) -> Plan {
     }
     let plan = match obstacle(input, facts) {
         Some(verdict) => input.conclude(facts, SidecarAction::Leave, domains, &verdict, None),
-        None => input.advance(facts, domains),
+        None => match input.waits_for_history(facts) {
+            Some(until) => input.conclude(facts, SidecarAction::Leave, domains, &awaiting(), Some(until)),
+            None => input.without_history(facts, input.advance(facts, domains)),
+        },
     };
     let leaving = facts.and_then(|facts| next_end(facts, input.now));
     plan.letting_go(expired, leaving)
@@ -153,12 +161,12 @@ fn misfit(input: &Input<'_>, name: &ObjectKey) -> Option<Verdict> {
 
 impl Input<'_> {
     /// Whether the workload is to get its full configuration back.
-    fn closing(&self) -> bool {
+    pub(super) fn closing(&self) -> bool {
         self.open_all || !self.fence.spec.enable || self.fence.meta().deletion_timestamp.is_some()
     }
 
     /// Our own `Sidecar`; another one of the same name is left alone.
-    fn owned(&self) -> Option<&Sidecar> {
+    pub(super) fn owned(&self) -> Option<&Sidecar> {
         self.sidecar.filter(|sidecar| is_owned_by(sidecar, self.fence))
     }
 

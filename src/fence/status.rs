@@ -58,7 +58,10 @@ pub(super) fn build(
 pub(super) fn transition(fence: &ServiceFence, verdict: &Verdict) -> Option<Transition> {
     let old = find(fence, READY).map(|condition| condition.reason.as_str());
     // What is under way is told when it is done, and a fence that was never enabled has nothing to tell.
-    let quiet = matches!(verdict.reason, reasons::FENCING | reasons::OPENING | reasons::NO_PODS);
+    let quiet = matches!(
+        verdict.reason,
+        reasons::AWAITING_HISTORY | reasons::FENCING | reasons::OPENING | reasons::NO_PODS
+    );
     let changed =
         old != Some(verdict.reason) && !quiet && !(old.is_none() && verdict.reason == reasons::OPEN);
     // Every other reason needs somebody.

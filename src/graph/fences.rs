@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::{HashMap, OrdMap, OrdSet};
@@ -7,7 +6,7 @@ use jiff::Timestamp;
 
 use super::names::{HostNames, wildcards};
 use super::registry::{discard, insert};
-use super::{Labels, Learning, ObjectKey, PodSelection, Want, Wanted};
+use super::{Caller, Labels, Learning, ObjectKey, PodSelection, Want, Wanted};
 use crate::api::{self, DependencySource};
 
 /// What matters of a fence: whom it is for, what it asks for, and what was learned before.
@@ -28,8 +27,8 @@ pub struct Fence {
 /// A call that was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// The pod that called, by its address.
-    pub caller: IpAddr,
+    /// Who called.
+    pub caller: Caller,
     /// The host that it called, after routing.
     pub host: Arc<str>,
     /// Who saw it.
@@ -85,6 +84,8 @@ pub struct FenceFacts {
     pub learning: Learning,
     /// The first host of a call that it was not allowed to learn.
     pub refused: Option<Arc<str>>,
+    /// Whether a source that remembers earlier calls has told all that it knows of these pods.
+    pub history_told: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -95,6 +96,8 @@ pub(super) struct Fences {
     wanted_by: HashMap<Arc<str>, OrdSet<ObjectKey>>,
     /// The hosts that are asked for, to be found by a wildcard.
     names: HostNames,
+    /// The fences that select pods of whose earlier calls nothing was told yet.
+    without_history: OrdSet<ObjectKey>,
 }
 
 impl Fences {
@@ -112,6 +115,33 @@ impl Fences {
 
     pub(super) fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &ObjectKey> {
         self.by_namespace.get(namespace).into_iter().flatten()
+    }
+
+    pub(super) fn without_history(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.without_history.iter()
+    }
+
+    /// Notes that all that is remembered of these fences' pods was told, and names those to which that is news.
+    pub(super) fn set_history_told(&mut self, keys: Vec<ObjectKey>) -> BTreeSet<ObjectKey> {
+        let news: BTreeSet<_> =
+            keys.into_iter().filter(|key| self.without_history.remove(key).is_some()).collect();
+        for key in &news {
+            if let Some(facts) = self.by_key.get_mut(key) {
+                facts.history_told = true;
+            }
+        }
+        news
+    }
+
+    /// Notes that the fence is for other pods now, of which nothing was told.
+    pub(super) fn forget_history(&mut self, key: &ObjectKey) {
+        let Some(facts) = self.by_key.get_mut(key) else { return };
+        facts.history_told = false;
+        if facts.labels.is_some() {
+            self.without_history.insert(key.clone());
+        } else {
+            self.without_history.remove(key);
+        }
     }
 
     /// The fences that ask for something by this word ([`Wanted::word`]).
@@ -143,7 +173,9 @@ impl Fences {
 
     /// Takes a fence in; what is known of it already stays known.
     pub(super) fn apply(&mut self, fence: Fence, labels: Option<Labels>, learning: Learning) {
-        let (mut known, refused) = match self.remove(&fence.key) {
+        let old = self.remove(&fence.key);
+        let history_told = old.as_ref().is_some_and(|old| old.history_told && old.labels == labels);
+        let (mut known, refused) = match old {
             Some(old) => (old.known, old.refused.filter(|_| old.learning == learning)),
             None => (OrdMap::new(), None),
         };
@@ -158,8 +190,12 @@ impl Fences {
             }
         }
         self.by_namespace.entry(fence.key.namespace.clone()).or_default().insert(fence.key.clone());
+        if labels.is_some() && !history_told {
+            self.without_history.insert(fence.key.clone());
+        }
         let (selection, wants) = (fence.selection, fence.wants.into());
-        self.by_key.insert(fence.key, FenceFacts { selection, labels, wants, known, learning, refused });
+        let facts = FenceFacts { selection, labels, wants, known, learning, refused, history_told };
+        self.by_key.insert(fence.key, facts);
     }
 
     pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<FenceFacts> {
@@ -171,6 +207,7 @@ impl Fences {
             }
         }
         discard(&mut self.by_namespace, &key.namespace, key);
+        self.without_history.remove(key);
         Some(facts)
     }
 

@@ -112,6 +112,7 @@ impl Graph {
         if let Some(facts) = self.fences.get_mut(key) {
             facts.labels.clone_from(&labels);
         }
+        self.fences.forget_history(key);
         self.workloads.select(key, labels.as_ref());
         true
     }

@@ -6,6 +6,7 @@
 //! a service the fences that asked for it.
 
 mod aliases;
+mod by_workload;
 mod callers;
 mod coverage;
 mod declared;
@@ -28,13 +29,13 @@ mod want;
 mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::HashMap;
 use jiff::Timestamp;
 
 pub use aliases::{Aliases, DomainAlias};
+pub use by_workload::Caller;
 pub use callers::{CallerPattern, Identity};
 pub use coverage::{Coverage, Covered};
 pub use dns_name::{MAX_NAME, is_dns_name, is_host_name};
@@ -93,6 +94,8 @@ pub enum Change {
     Call(Observation),
     /// A source has looked at all direct calls of a time.
     Covered(Covered),
+    /// All that a source remembers of these fences' earlier calls has been told.
+    HistoryTold(Vec<ObjectKey>),
     /// A fence has let hosts go, each of which was last seen at the time with it.
     Forget(ObjectKey, Vec<(Arc<str>, Timestamp)>),
 }
@@ -117,7 +120,7 @@ pub enum Judgement {
     Known,
     /// A host that the caller's fence may not learn.
     Refused,
-    /// No pod has the caller's address.
+    /// There is no such caller.
     UnknownCaller,
     /// The caller's pod is in no fence.
     Unfenced,
@@ -244,23 +247,25 @@ impl Graph {
         }
     }
 
-    /// Tells what a call of the pod at `caller` to `host` would add. Reads only: this is what every log entry
+    /// The fences of whose earlier calls nothing was told yet.
+    pub fn without_history(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.fences.without_history()
+    }
+
+    /// Tells what a call of `caller` to `host` would add. Reads only: this is what every log entry
     /// goes through, and nearly all of them say nothing new.
     #[must_use]
-    pub fn judge(&self, caller: IpAddr, host: &str, now: Timestamp) -> Judgement {
+    pub fn judge(&self, caller: &Caller, host: &str, now: Timestamp) -> Judgement {
         let Some(fences) = self.workloads.fences_of(caller) else { return Judgement::UnknownCaller };
-        let facts = fences.iter().filter_map(|key| self.fences.get(key));
+        let facts = fences.filter_map(|key| self.fences.get(key));
         let verdicts = facts.map(|facts| facts.judge(host, &self.registry, now));
         verdicts.min().unwrap_or(Judgement::Unfenced)
     }
 
-    /// The fences of the pod at `caller` that know `host`.
-    pub fn fences_knowing(&self, caller: IpAddr, host: &str) -> impl Iterator<Item = &ObjectKey> {
-        let fences = self.workloads.fences_of(caller).map(|fences| fences.iter());
-        fences
-            .into_iter()
-            .flatten()
-            .filter(move |key| self.fences.get(key).is_some_and(|facts| facts.known.contains_key(host)))
+    /// The fences of `caller` that know `host`.
+    pub fn fences_knowing(&self, caller: &Caller, host: &str) -> impl Iterator<Item = &ObjectKey> {
+        let fences = self.workloads.fences_of(caller).into_iter().flatten();
+        fences.filter(move |key| self.fences.get(key).is_some_and(|facts| facts.known.contains_key(host)))
     }
 
     /// Takes one change in, and names the fences for which it makes a difference.
@@ -313,6 +318,7 @@ impl Graph {
             Change::MeshConfig(hosts) => self.apply_mesh_config(hosts),
             Change::Call(call) => self.learn(&call),
             Change::Covered(covered) => self.cover(covered),
+            Change::HistoryTold(keys) => self.fences.set_history_told(keys),
             Change::Forget(key, hosts) => {
                 self.fences.forget(&key, &hosts);
                 BTreeSet::new()
@@ -352,10 +358,10 @@ impl Graph {
     }
 
     fn learn(&mut self, call: &Observation) -> BTreeSet<ObjectKey> {
-        let Some(fences) = self.workloads.fences_of(call.caller).cloned() else { return BTreeSet::new() };
+        let Some(fences) = self.workloads.fences_of(&call.caller) else { return BTreeSet::new() };
         let mut call = call.clone();
         call.host = self.registry.canonical(&call.host).unwrap_or(call.host);
         let namespaces = self.registry.namespaces(&call.host);
-        fences.iter().filter(|key| self.fences.learn(key, &call, &namespaces)).cloned().collect()
+        fences.filter(|key| self.fences.learn(key, &call, &namespaces)).cloned().collect()
     }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use imbl::{HashMap, OrdSet};
 
+use super::by_workload::ByWorkload;
 use super::registry::discard;
-use super::{Labels, ObjectKey};
+use super::{Caller, Labels, ObjectKey};
 
-/// What matters of a Pod: who calls from which address, and by which proxy.
+/// What matters of a Pod: who calls from which address, by which proxy, and under which name metrics speak of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// Its namespace and name.
@@ -20,6 +21,8 @@ pub struct Pod {
     pub account: Arc<str>,
     /// Its proxy.
     pub proxy: Proxy,
+    /// The name of its workload, as Istio has it in `source_workload`.
+    pub workload: Arc<str>,
 }
 
 /// The proxy of a pod.
@@ -38,7 +41,7 @@ pub enum Proxy {
     HostNetwork,
 }
 
-/// The pods that may call others, by address.
+/// The pods that may call others: by address, by name and by workload.
 #[derive(Clone, Debug, Default)]
 pub struct Workloads {
     pods: HashMap<ObjectKey, Pod>,
@@ -46,7 +49,8 @@ pub struct Workloads {
     groups: HashMap<Arc<str>, HashMap<Labels, Group>>,
     /// Fence → the labels of the groups that are in it.
     by_fence: HashMap<ObjectKey, OrdSet<Labels>>,
-    callers: HashMap<IpAddr, Caller>,
+    by_address: HashMap<IpAddr, Tenant>,
+    by_workload: ByWorkload,
 }
 
 /// Pods with the same labels.
@@ -58,16 +62,30 @@ struct Group {
 }
 
 #[derive(Clone, Debug)]
-struct Caller {
+struct Tenant {
     pod: ObjectKey,
     fences: Arc<[ObjectKey]>,
 }
 
 impl Workloads {
-    /// The fences of the pod with this address; `None` if no pod has it.
+    /// The fences of a caller, some of them twice perhaps; `None` if there is no such caller.
     #[must_use]
-    pub fn fences_of(&self, caller: IpAddr) -> Option<&Arc<[ObjectKey]>> {
-        self.callers.get(&caller).map(|caller| &caller.fences)
+    pub fn fences_of<'a>(&'a self, caller: &Caller) -> Option<impl Iterator<Item = &'a ObjectKey> + use<'a>> {
+        let (one, several) = match caller {
+            Caller::Address(address) => (Some(&self.by_address.get(address)?.fences), None),
+            Caller::Pod(key) => {
+                let pod = self.pods.get(key)?;
+                (self.group(&key.namespace, &pod.labels).map(|group| &group.fences), None)
+            }
+            Caller::Workload(key) => (None, Some(self.by_workload.get(key)?)),
+        };
+        let several = several.into_iter().flat_map(|(workload, labels)| {
+            labels
+                .keys()
+                .filter_map(|labels| self.group(&workload.namespace, labels))
+                .map(|group| &group.fences)
+        });
+        Some(one.into_iter().chain(several).flat_map(|fences| fences.iter()))
     }
 
     /// Every pod, to find those that are gone after a fresh listing.
@@ -121,7 +139,7 @@ impl Workloads {
         self.release(&pod.key, before.iter().filter(|ip| !pod.ips.contains(ip)));
         // An address that the pod just got is its own now, whoever had it before.
         for ip in pod.ips.iter().filter(|ip| !before.contains(ip)) {
-            self.callers.remove(ip);
+            self.by_address.remove(ip);
         }
         let moved = old.as_ref().is_none_or(|old| old.labels != pod.labels);
         let mut affected = BTreeSet::new();
@@ -129,9 +147,13 @@ impl Workloads {
             affected.extend(self.leave(old).iter().cloned());
         }
         self.join(&mut pod, selecting);
+        self.by_workload.add(&pod);
+        if let Some(old) = &old {
+            self.by_workload.remove(old);
+        }
         let fences = self.group(&pod.key.namespace, &pod.labels).map(|group| group.fences.clone());
         let fences = fences.unwrap_or_default();
-        place(&mut self.callers, &pod, &fences);
+        place(&mut self.by_address, &pod, &fences);
         if moved || old.is_some_and(|old| (&old.account, old.proxy) != (&pod.account, pod.proxy)) {
             affected.extend(fences.iter().cloned());
         }
@@ -143,6 +165,7 @@ impl Workloads {
     pub(super) fn remove(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
         let Some(old) = self.pods.remove(key) else { return BTreeSet::new() };
         self.release(key, old.ips.iter());
+        self.by_workload.remove(&old);
         self.leave(&old).iter().cloned().collect()
     }
 
@@ -174,7 +197,7 @@ impl Workloads {
         }
         group.fences = fences.into_iter().collect();
         for pod in group.pods.iter().filter_map(|key| self.pods.get(key)) {
-            place(&mut self.callers, pod, &group.fences);
+            place(&mut self.by_address, pod, &group.fences);
         }
     }
 
@@ -219,18 +242,18 @@ impl Workloads {
     /// Forgets addresses of `pod`, unless another pod has got them meanwhile.
     fn release<'a>(&mut self, pod: &ObjectKey, ips: impl Iterator<Item = &'a IpAddr>) {
         for ip in ips {
-            if self.callers.get(ip).is_some_and(|caller| caller.pod == *pod) {
-                self.callers.remove(ip);
+            if self.by_address.get(ip).is_some_and(|tenant| tenant.pod == *pod) {
+                self.by_address.remove(ip);
             }
         }
     }
 }
 
 /// Notes the fences of a pod's addresses; an address stays with another pod that has got it meanwhile.
-fn place(callers: &mut HashMap<IpAddr, Caller>, pod: &Pod, fences: &Arc<[ObjectKey]>) {
+fn place(tenants: &mut HashMap<IpAddr, Tenant>, pod: &Pod, fences: &Arc<[ObjectKey]>) {
     for ip in &pod.ips {
-        if callers.get(ip).is_none_or(|caller| caller.pod == pod.key) {
-            callers.insert(*ip, Caller { pod: pod.key.clone(), fences: fences.clone() });
+        if tenants.get(ip).is_none_or(|tenant| tenant.pod == pod.key) {
+            tenants.insert(*ip, Tenant { pod: pod.key.clone(), fences: fences.clone() });
         }
     }
 }

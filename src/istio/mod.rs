@@ -5,6 +5,7 @@ mod mesh_config;
 mod service_entry;
 mod sidecar;
 mod virtual_service;
+mod workload_name;
 
 pub use authorization_policy::{
     AuthorizationPolicy, AuthorizationPolicySpec, Condition, From, PolicySelector, PolicyTarget, Rule, Source,
@@ -18,3 +19,4 @@ pub use sidecar::{
 pub use virtual_service::{
     Delegate, Destination, Route, RouteDestination, RouteMatch, VirtualService, VirtualServiceSpec,
 };
+pub use workload_name::workload_name;

@@ -2,6 +2,8 @@
 //! news to the graph's owner through an [`Observer`].
 
 pub mod access_log;
+mod host;
+pub mod prometheus;
 
 use std::sync::Arc;
 

@@ -69,8 +69,8 @@ impl Running {
         self.send(vec![message(vec![call(1, 1)])]).await.unwrap();
         let learned = soon(self.queue.recv()).await.unwrap();
         assert_eq!(
-            learned.iter().map(|call| (call.caller, call.host.to_string())).collect::<Vec<_>>(),
-            [(caller(1), host(1))]
+            learned.iter().map(|call| (call.caller.clone(), call.host.to_string())).collect::<Vec<_>>(),
+            [(caller(1).into(), host(1))]
         );
     }
 

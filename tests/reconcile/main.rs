@@ -90,6 +90,7 @@ fn settings() -> Settings {
         global_proxy: GlobalProxy { host, port: 15001 },
         timings: Timings { settle: STEP, open_settle: STEP, drain: STEP },
         defaults: Defaults::default(),
+        patience: None,
     }
 }
 
@@ -173,7 +174,7 @@ impl Bench {
 
     async fn call(&self, host: &str) {
         let source = DependencySource::AccessLog;
-        let call = Observation { caller: caller(), host: host.into(), source, seen: Timestamp::now() };
+        let call = Observation { caller: caller().into(), host: host.into(), source, seen: Timestamp::now() };
         self.tell(Change::Call(call)).await;
     }
 
@@ -360,7 +361,7 @@ async fn an_unused_host_costs_one_status_and_is_forgotten() {
     let mut bench = Bench::fenced().await;
     let (now, hours) = (Timestamp::now(), SignedDuration::from_hours);
     let seen = |host: &str, source, seen| {
-        Change::Call(Observation { caller: caller(), host: host.into(), source, seen })
+        Change::Call(Observation { caller: caller().into(), host: host.into(), source, seen })
     };
     bench.tell(Change::Service(Service { key: ObjectKey::new("shop", "used"), ..Service::default() })).await;
     let used = "used.shop.svc.cluster.local";

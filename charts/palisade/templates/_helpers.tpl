@@ -78,5 +78,13 @@ sds_config:
 {{- define "palisade.config" -}}
 {{- $fence := pick .Values.fence "serviceLabelKey" "stableHost" "domainAliases" "maxPolicyHosts" "retention" "maxHosts" "learnNamespaces" -}}
 {{- $fence = set $fence "systemNamespaces" (append .Values.fence.systemNamespaces .Release.Namespace | uniq) -}}
-{{ dict "fence" $fence "autoFence" .Values.autoFence | toPrettyJson }}
+{{- $asked := .Values.prometheus -}}
+{{- $prometheus := pick $asked "url" "interval" "timeout" "window" "history" "headers" "queries" -}}
+{{- if $asked.bearerToken.secret -}}
+{{- $prometheus = set $prometheus "bearerTokenFile" "/etc/palisade-prometheus/token" -}}
+{{- end -}}
+{{- if $asked.ca.configMap -}}
+{{- $prometheus = set $prometheus "caFile" "/etc/palisade-prometheus/ca.crt" -}}
+{{- end -}}
+{{ dict "fence" $fence "autoFence" .Values.autoFence "prometheus" $prometheus | toPrettyJson }}
 {{- end }}

@@ -96,6 +96,7 @@ fn nothing_is_fenced_in_a_system_namespace() {
         graph: &world.graph,
         settings: &settings,
         open_all: false,
+        since: world.since,
         now: world.now,
     });
     assert_eq!(

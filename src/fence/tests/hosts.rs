@@ -165,6 +165,7 @@ fn a_policy_that_declares_too_much_is_cut_and_that_is_said() {
             ..settings()
         },
         open_all: false,
+        since: world.since,
         now: world.now,
     };
     let status = plan(&input).status;

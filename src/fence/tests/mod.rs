@@ -8,6 +8,7 @@ mod drift;
 mod expiry;
 mod first_fencing;
 mod fitness;
+mod history;
 mod hosts;
 mod obstacles;
 mod opening;
@@ -15,6 +16,7 @@ mod properties;
 mod wants;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use insta::assert_snapshot;
@@ -55,6 +57,7 @@ fn settings() -> Settings {
             drain: SignedDuration::from_secs(50),
         },
         defaults: Defaults::default(),
+        patience: None,
     }
 }
 
@@ -96,6 +99,10 @@ struct World {
     sidecar: Option<Sidecar>,
     graph: Graph,
     open_all: bool,
+    /// Since when the mesh has been known.
+    since: Timestamp,
+    /// How long Prometheus is waited for, if there is one.
+    patience: Option<SignedDuration>,
     now: Timestamp,
 }
 
@@ -114,7 +121,8 @@ impl World {
         fence.metadata.generation = Some(1);
         let now = "2026-01-01T12:00:00.25Z".parse().unwrap();
         let graph = Graph::new("cluster.local");
-        let mut world = Self { fence, sidecar: None, graph, open_all: false, now };
+        let mut world =
+            Self { fence, sidecar: None, graph, open_all: false, since: now, patience: None, now };
         let pod = |name: &str, ips: &[[u8; 4]], with: &str| {
             let ips = ips.iter().copied().map(Into::into).collect();
             Change::Pod(Pod { key: key(name), ips, labels: Labels::from(labels(with)), ..Pod::default() })
@@ -139,7 +147,7 @@ impl World {
     }
 
     fn call(&mut self, host: &str) {
-        let (caller, source) = (CALLER.into(), DependencySource::AccessLog);
+        let (caller, source) = (IpAddr::from(CALLER).into(), DependencySource::AccessLog);
         self.tell([Change::Call(Observation { caller, host: host.into(), source, seen: self.now })]);
     }
 
@@ -181,8 +189,9 @@ impl World {
             fence: &self.fence,
             sidecar: self.sidecar.as_ref(),
             graph: &self.graph,
-            settings: &settings(),
+            settings: &Settings { patience: self.patience, ..settings() },
             open_all: self.open_all,
+            since: self.since,
             now: self.now,
         })
     }

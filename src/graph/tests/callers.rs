@@ -98,7 +98,7 @@ fn a_pod_has_each_of_its_addresses_until_it_ends() {
     assert_eq!((fences_of(&graph, 10), fences_of(&graph, 12)), (None, fences_of(&graph, 1)), "it moved");
     graph.apply(Change::PodGone(key("shop/dual")));
     assert_eq!((fences_of(&graph, 11), fences_of(&graph, 12)), (None, None));
-    assert_eq!(graph.judge(ip(11), REVIEWS, at(0)), Judgement::UnknownCaller);
+    assert_eq!(graph.judge(&ip(11).into(), REVIEWS, at(0)), Judgement::UnknownCaller);
 }
 
 #[test]

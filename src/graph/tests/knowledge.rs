@@ -34,7 +34,7 @@ fn a_call_is_judged_by_its_caller_its_host_and_the_time_of_the_last_one() {
         ("of two fences, one knows it and to the other it is no host", 2, EXAMPLE, at(0), Judgement::Known),
     ];
     for (what, caller, host, now, expected) in cases {
-        assert_eq!(graph.judge(ip(caller), host, now), expected, "{what}");
+        assert_eq!(graph.judge(&ip(caller).into(), host, now), expected, "{what}");
     }
 }
 
@@ -127,7 +127,7 @@ fn a_status_adds_to_what_is_known_and_takes_nothing_away() {
 fn a_host_that_a_status_remembers_needs_no_definer() {
     let mut graph = shop();
     graph.apply(remembering("gone.shop.svc.cluster.local", knowledge(&["shop"], 0, 10)));
-    assert_eq!(graph.judge(ip(1), "gone.shop.svc.cluster.local", at(11)), Judgement::Known);
+    assert_eq!(graph.judge(&ip(1).into(), "gone.shop.svc.cluster.local", at(11)), Judgement::Known);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_fence_that_is_made_anew_knows_only_its_status() {
     graph.apply(Change::FenceGone(key("shop/client")));
     graph.apply(selecting("shop/client", "app=client"));
     assert!(known_hosts(&graph, "shop/client").is_empty());
-    assert_eq!(graph.judge(ip(1), REVIEWS, at(0)), Judgement::New);
+    assert_eq!(graph.judge(&ip(1).into(), REVIEWS, at(0)), Judgement::New);
 }
 
 #[test]
@@ -146,6 +146,6 @@ fn a_copy_of_the_graph_does_not_change_with_it() {
     let copy = graph.clone();
     graph.apply(call(1, REVIEWS, 0));
     graph.apply(Change::PodGone(key("shop/plain")));
-    assert_eq!(copy.judge(ip(1), REVIEWS, at(0)), Judgement::New);
+    assert_eq!(copy.judge(&ip(1).into(), REVIEWS, at(0)), Judgement::New);
     assert_eq!(fences_of(&copy, 3), in_fences(&[]));
 }

@@ -1,22 +1,21 @@
 //! The bounds of what a fence learns, and how far sources have looked.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::super::{
-    Change, Coverage, Covered, Fence, Graph, Judgement, Labels, Learning, ObjectKey, Observation, Pod,
-    PodSelection, Service, ServiceEntry,
+    Caller, Change, Coverage, Covered, Fence, Graph, Judgement, Labels, Learning, ObjectKey, Observation,
+    Pod, PodSelection, Service, ServiceEntry,
 };
 use crate::api::{self, DependencySource, Retention};
 
 const EXAMPLE: &str = "www.example.com";
 
-fn caller() -> IpAddr {
-    IpAddr::from([10, 244, 0, 1])
+fn caller() -> Caller {
+    Caller::from([10, 244, 0, 1])
 }
 
 fn key() -> ObjectKey {
@@ -64,7 +63,7 @@ fn graph(all: Learning, own: Option<api::Learning>) -> Graph {
     }
     graph.apply(Change::Pod(Pod {
         key: ObjectKey::new("shop", "client-1"),
-        ips: vec![caller()],
+        ips: vec![[10, 244, 0, 1].into()],
         labels: labels(),
         ..Pod::default()
     }));
@@ -87,37 +86,37 @@ fn a_full_fence_learns_no_more_and_drops_nothing() {
     let (a, b, c) = (host("a", "shop"), host("b", "shop"), host("c", "shop"));
     graph.apply(call(&a, 0));
     graph.apply(call(&b, 0));
-    assert_eq!(graph.judge(caller(), &c, at(1)), Judgement::Refused);
+    assert_eq!(graph.judge(&caller(), &c, at(1)), Judgement::Refused);
     assert!(graph.apply(call(&c, 1)).is_empty());
     assert_eq!(known(&graph), [a.clone(), b.clone()]);
-    assert_eq!(graph.judge(caller(), &a, at(1)), Judgement::Known);
-    assert_eq!(graph.judge(caller(), "no.such.host", at(1)), Judgement::UnknownHost);
+    assert_eq!(graph.judge(&caller(), &a, at(1)), Judgement::Known);
+    assert_eq!(graph.judge(&caller(), "no.such.host", at(1)), Judgement::UnknownHost);
 
     graph.apply(fence(Some(api::Learning { max_hosts: Some(1), ..api::Learning::default() })));
     assert_eq!(known(&graph), [a, b], "a lower limit takes nothing away");
     graph.apply(fence(Some(api::Learning { max_hosts: Some(3), ..api::Learning::default() })));
-    assert_eq!(graph.judge(caller(), &c, at(1)), Judgement::New);
+    assert_eq!(graph.judge(&caller(), &c, at(1)), Judgement::New);
 }
 
 #[test]
 fn hosts_of_namespaces_that_are_not_allowed_are_refused_and_the_first_is_noted_once() {
     let mut graph = graph(Learning::default(), Some(within(&["shop"])));
     let (other, another) = (host("a", "bank"), host("b", "bank"));
-    assert_eq!(graph.judge(caller(), &other, at(0)), Judgement::New, "the first one is handed on");
+    assert_eq!(graph.judge(&caller(), &other, at(0)), Judgement::New, "the first one is handed on");
     assert_eq!(graph.apply(call(&other, 0)), BTreeSet::from([key()]), "and is news for the fence");
     for host in [&other, &another] {
-        assert_eq!(graph.judge(caller(), host, at(0)), Judgement::Refused);
+        assert_eq!(graph.judge(&caller(), host, at(0)), Judgement::Refused);
         assert!(graph.apply(call(host, 0)).is_empty());
     }
     assert_eq!(graph.fence(&key()).unwrap().refused.as_deref(), Some(&*other));
     assert!(known(&graph).is_empty());
-    assert_eq!(graph.judge(caller(), &host("a", "shop"), at(0)), Judgement::New);
+    assert_eq!(graph.judge(&caller(), &host("a", "shop"), at(0)), Judgement::New);
 
     graph.apply(fence(Some(within(&["shop"]))));
     assert!(graph.fence(&key()).unwrap().refused.is_some(), "a status that comes back changes nothing");
     graph.apply(fence(Some(within(&["shop", "bank"]))));
     assert_eq!(graph.fence(&key()).unwrap().refused, None);
-    assert_eq!(graph.judge(caller(), &other, at(0)), Judgement::New);
+    assert_eq!(graph.judge(&caller(), &other, at(0)), Judgement::New);
 }
 
 #[test]
@@ -128,7 +127,7 @@ fn of_the_namespaces_that_define_a_host_only_those_allowed_are_learned() {
     graph.apply(call(EXAMPLE, 0));
     let learned = graph.fence(&key()).unwrap().known[EXAMPLE].namespaces.clone();
     assert_eq!(learned, BTreeSet::from([Arc::from("shop")]));
-    assert_eq!(graph.judge(caller(), EXAMPLE, at(0)), Judgement::Known, "the other one is no news");
+    assert_eq!(graph.judge(&caller(), EXAMPLE, at(0)), Judgement::Known, "the other one is no news");
 }
 
 #[test]
@@ -149,13 +148,13 @@ fn a_host_that_moved_to_another_namespace_is_news_at_once() {
     let mut graph = graph(Learning::default(), None);
     graph.apply(entry("shop"));
     graph.apply(call(EXAMPLE, 0));
-    assert_eq!(graph.judge(caller(), EXAMPLE, at(0)), Judgement::Known);
+    assert_eq!(graph.judge(&caller(), EXAMPLE, at(0)), Judgement::Known);
     graph.apply(Change::ServiceEntryGone(ObjectKey::new("shop", "example")));
     graph.apply(entry("bank"));
-    assert_eq!(graph.judge(caller(), EXAMPLE, at(0)), Judgement::New);
+    assert_eq!(graph.judge(&caller(), EXAMPLE, at(0)), Judgement::New);
     assert_eq!(graph.apply(call(EXAMPLE, 0)), BTreeSet::from([key()]));
     assert!(graph.fence(&key()).unwrap().known[EXAMPLE].namespaces.contains("bank"));
-    assert_eq!(graph.judge(caller(), EXAMPLE, at(0)), Judgement::Known);
+    assert_eq!(graph.judge(&caller(), EXAMPLE, at(0)), Judgement::Known);
 }
 
 #[test]
@@ -167,7 +166,7 @@ fn a_host_that_was_let_go_is_forgotten_unless_it_was_called_again() {
     let gone = vec![(a.as_str().into(), at(0)), (b.as_str().into(), at(0)), ("no.such.host".into(), at(0))];
     assert!(graph.apply(Change::Forget(key(), gone)).is_empty());
     assert_eq!(known(&graph), [b]);
-    assert_eq!(graph.judge(caller(), &a, at(1)), Judgement::New);
+    assert_eq!(graph.judge(&caller(), &a, at(1)), Judgement::New);
     graph.apply(Change::Forget(ObjectKey::new("shop", "nobody"), vec![(a.as_str().into(), at(0))]));
 }
 

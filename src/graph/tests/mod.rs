@@ -2,6 +2,7 @@
 
 mod callers;
 mod declared;
+mod history;
 mod knowledge;
 mod learning;
 mod properties;
@@ -16,9 +17,9 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::{
-    Authority, CallerPattern, Change, ExportTo, Fence, FenceFacts, Graph, Identity, Judgement, Known, Labels,
-    Learning, Namespace, ObjectKey, Observation, Pod, PodSelection, Policy, Proxy, Service, ServiceEntry,
-    Want, Wanted,
+    Authority, Caller, CallerPattern, Change, ExportTo, Fence, FenceFacts, Graph, Identity, Judgement, Known,
+    Labels, Learning, Namespace, ObjectKey, Observation, Pod, PodSelection, Policy, Proxy, Service,
+    ServiceEntry, Want, Wanted,
 };
 use crate::api::{DependencySource, Retention};
 
@@ -93,7 +94,7 @@ fn of_service(name: &str) -> Change {
 
 fn seen(caller: u8, host: &str, minute: i64) -> Observation {
     Observation {
-        caller: ip(caller),
+        caller: ip(caller).into(),
         host: host.into(),
         source: DependencySource::AccessLog,
         seen: at(minute),
@@ -132,7 +133,7 @@ fn touched(graph: &mut Graph, change: Change) -> Vec<String> {
 
 /// The fences of the pod at an address; `None` if nobody has it.
 fn fences_of(graph: &Graph, caller: u8) -> Option<Vec<String>> {
-    graph.workloads().fences_of(ip(caller)).map(|fences| fences.iter().map(ToString::to_string).collect())
+    graph.workloads().fences_of(&ip(caller).into()).map(|fences| fences.map(ToString::to_string).collect())
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "It is compared with what may be none")]

@@ -36,7 +36,8 @@ fn learned(graph: &Graph) -> Vec<String> {
 
 /// When the fence's pods called the host last.
 fn newest(calls: &[Observation], callers: &[u8], host: &str) -> Option<Timestamp> {
-    let of_fence = |call: &&Observation| callers.iter().any(|caller| ip(*caller) == call.caller);
+    let of_fence =
+        |call: &&Observation| callers.iter().any(|caller| Caller::from(ip(*caller)) == call.caller);
     calls.iter().filter(of_fence).filter(|call| &*call.host == host).map(|call| call.seen).max()
 }
 
@@ -76,7 +77,7 @@ proptest! {
         for batch in calls.chunks(size) {
             let published = batched.clone();
             let news = |call: &&Observation| {
-                matches!(published.judge(call.caller, &call.host, call.seen), Judgement::New | Judgement::Stale)
+                matches!(published.judge(&call.caller, &call.host, call.seen), Judgement::New | Judgement::Stale)
             };
             batch.iter().filter(news).cloned().for_each(|call| drop(batched.apply(Change::Call(call))));
         }
@@ -91,7 +92,7 @@ proptest! {
             let before = learned(&graph);
             prop_assert!(graph.apply(Change::Call(call.clone())).is_empty());
             prop_assert_eq!(before, learned(&graph));
-            let judged = graph.judge(call.caller, &call.host, call.seen);
+            let judged = graph.judge(&call.caller, &call.host, call.seen);
             prop_assert!(!matches!(judged, Judgement::New | Judgement::Stale), "{judged:?}");
         }
     }
@@ -128,7 +129,7 @@ impl Objects {
             Change::MeshConfig(hosts) => self.mesh_hosts = hosts,
             Change::VirtualService(o) => drop(self.routes.insert(o.key.clone(), o)),
             Change::VirtualServiceGone(key) => drop(self.routes.remove(&key)),
-            Change::Call(_) | Change::Covered(_) | Change::Forget(..) => {}
+            Change::Call(_) | Change::Covered(_) | Change::HistoryTold(_) | Change::Forget(..) => {}
         }
     }
 
@@ -199,15 +200,30 @@ fn some_entry() -> impl Strategy<Value = ServiceEntry> {
         .prop_map(|(key, hosts, export_to)| ServiceEntry { key, hosts, export_to })
 }
 
+const WORKLOADS: [&str; 2] = ["web", "api"];
+
+/// The fences that a caller is in, each once.
+fn in_fences_of(graph: &Graph, caller: &Caller) -> Option<BTreeSet<String>> {
+    graph.workloads().fences_of(caller).map(|fences| fences.map(ToString::to_string).collect())
+}
+
 /// The addresses of one pod are never those of another here: see the tests of addresses.
 fn some_pod() -> impl Strategy<Value = Pod> {
     let proxy = prop::sample::select(vec![Proxy::Sidecar, Proxy::None]);
-    (0u8..4, prop::sample::subsequence(vec![0u8, 1, 2], 0..=2), some_labels(), proxy).prop_map(
-        |(number, ips, labels, proxy)| {
+    let workload = prop::sample::select(WORKLOADS.to_vec()).prop_map(Arc::from);
+    (0u8..4, prop::sample::subsequence(vec![0u8, 1, 2], 0..=2), some_labels(), proxy, workload).prop_map(
+        |(number, ips, labels, proxy, workload)| {
             let account = if number % 2 == 0 { "client" } else { "other" }.into();
             let namespace = if number == 3 { "other" } else { "shop" };
             let ips = ips.into_iter().map(|i| ip(number * 3 + i)).collect();
-            Pod { key: ObjectKey::new(namespace, format!("pod-{number}")), ips, labels, account, proxy }
+            Pod {
+                key: ObjectKey::new(namespace, format!("pod-{number}")),
+                ips,
+                labels,
+                account,
+                proxy,
+                workload,
+            }
         },
     )
 }
@@ -303,11 +319,18 @@ fn everything(graph: &Graph) -> Vec<String> {
     let callers = (0..12).map(|number| format!("{number} {:?}", fences_of(graph, number)));
     let hosts =
         HOSTS.iter().map(|host| format!("{host} {:?} {}", namespaces(graph, host), graph.is_guarded(host)));
+    let workloads = ["shop", "other"]
+        .into_iter()
+        .flat_map(|namespace| WORKLOADS.map(|name| Caller::Workload(ObjectKey::new(namespace, name))));
+    let named = graph.workloads().pod_keys().cloned().map(Caller::Pod).chain(workloads);
+    let named: BTreeSet<_> =
+        named.map(|caller| format!("{caller:?} {:?}", in_fences_of(graph, &caller))).collect();
+    let untold = graph.without_history().map(|key| format!("{key} has no history"));
     let services: BTreeSet<_> = graph.registry().service_keys().map(ToString::to_string).collect();
     let entries: BTreeSet<_> = graph.registry().entry_keys().map(ToString::to_string).collect();
     let pods: BTreeSet<_> = graph.workloads().pod_keys().map(ToString::to_string).collect();
     let objects = [services, entries, pods].into_iter().flatten();
-    fences.chain(callers).chain(hosts).chain(objects).collect()
+    fences.chain(callers).chain(hosts).chain(named).chain(untold).chain(objects).collect()
 }
 
 proptest! {

@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use crate::graph::{Graph, ObjectKey};
+use crate::graph::{Caller, Graph, ObjectKey};
 
 /// How many pairs of a fence and a host have a counter of their own. What is beyond counts as [`OTHER`].
 const PAIRS: usize = 1000;
@@ -62,7 +62,7 @@ impl Detours {
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         for (host, callers) in &seen.0 {
             for (caller, count) in callers {
-                for fence in graph.fences_knowing(*caller, host) {
+                for fence in graph.fences_knowing(&Caller::Address(*caller), host) {
                     self.count(&mut counters, fence, host, *count);
                 }
             }

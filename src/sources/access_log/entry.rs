@@ -10,14 +10,8 @@ use super::metrics::Outcome;
 use super::wire::{
     AccessLogCommon, Address, HttpLogEntry, HttpRequest, HttpResponse, Protocol, TcpConnection, TcpLogEntry,
 };
-use crate::graph::{Asked, MAX_NAME, is_host_name};
-
-/// The clusters that istiod makes for services: `outbound|<port>|<subset>|<host>`. All else that a proxy may
-/// log (`inbound|…`, `PassthroughCluster`, `BlackHoleCluster`, nothing) names no service that was called.
-///
-/// In these entries Envoy gives the cluster's own name, not the `alt_stat_name` that mesh operators can choose
-/// (`outboundClusterStatName`) and that `%UPSTREAM_CLUSTER%` prints.
-const OUTBOUND: &[u8] = b"outbound|";
+use crate::graph::{Asked, MAX_NAME};
+use crate::sources::host::{NoHost, outbound_host};
 
 /// The header in which a gRPC callee says what came of a call. Whom Envoy's RBAC filter refuses gets nothing but
 /// headers, with the HTTP status 200. The chart has the global proxy log it.
@@ -88,7 +82,7 @@ impl LogEntry {
     /// The call that the entry tells of, or why it tells of none.
     pub(super) fn call(&self) -> Result<Call<'_>, Outcome> {
         let common = self.common.as_ref().ok_or(Outcome::NoProperties)?;
-        let upstream = outbound_host(&common.upstream_cluster)?;
+        let upstream = outbound_host(&common.upstream_cluster).map_err(Outcome::from)?;
         let caller = ip(common.downstream_remote_address.as_ref())?;
         Ok(Call { caller, upstream, entry: self })
     }
@@ -117,24 +111,14 @@ fn ip(address: Option<&Address>) -> Result<IpAddr, Outcome> {
     Ok(ip.to_canonical())
 }
 
-/// The host of an outbound cluster.
-fn outbound_host(cluster: &[u8]) -> Result<&str, Outcome> {
-    let rest = cluster.strip_prefix(OUTBOUND).ok_or(Outcome::NotOutbound)?;
-    let mut parts = rest.split(|byte| *byte == b'|');
-    let (Some(port), Some(_subset), Some(host), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(Outcome::InvalidCluster);
-    };
-    if !is_port(port) {
-        return Err(Outcome::InvalidCluster);
+impl From<NoHost> for Outcome {
+    fn from(why: NoHost) -> Self {
+        match why {
+            NoHost::NotOutbound => Self::NotOutbound,
+            NoHost::InvalidCluster => Self::InvalidCluster,
+            NoHost::InvalidName => Self::InvalidHost,
+        }
     }
-    // The cluster of a ServiceEntry's wildcard has the wildcard's name.
-    str::from_utf8(host).ok().filter(|host| is_host_name(host)).ok_or(Outcome::InvalidHost)
-}
-
-fn is_port(text: &[u8]) -> bool {
-    !text.is_empty() && text.len() <= 5 && text.iter().all(u8::is_ascii_digit)
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +10,7 @@ use super::limits::BATCH;
 use super::metrics::{Metrics, OpenStream, Outcome, Tally};
 use super::wire::{Message, Protocol, Unreadable};
 use crate::api::DependencySource;
-use crate::graph::{Graph, Judgement, Observation};
+use crate::graph::{Caller, Graph, Judgement, Observation};
 use crate::sources::Observer;
 
 /// Reads messages: judges every entry, counts what became of it, and hands on what is news.
@@ -62,9 +61,9 @@ impl Ingest {
 }
 
 /// Callers by the host that they called.
-type News = HashMap<Arc<str>, HashSet<IpAddr>>;
+type News = HashMap<Arc<str>, HashSet<Caller>>;
 
-fn observe(host: Arc<str>, callers: HashSet<IpAddr>, seen: Timestamp) -> impl Iterator<Item = Observation> {
+fn observe(host: Arc<str>, callers: HashSet<Caller>, seen: Timestamp) -> impl Iterator<Item = Observation> {
     let source = DependencySource::AccessLog;
     callers.into_iter().map(move |caller| Observation { caller, host: host.clone(), source, seen })
 }
@@ -93,13 +92,14 @@ impl<'a> Reading<'a> {
 
     fn judge(&mut self, call: Call<'_>, entry: &LogEntry) -> Outcome {
         let host = self.graph.called(call.upstream, || call.asked());
-        let judgement = self.graph.judge(call.caller, host, self.now);
+        let caller = Caller::Address(call.caller);
+        let judgement = self.graph.judge(&caller, host, self.now);
         if matches!(judgement, Judgement::New | Judgement::Stale) {
             // Only news is worth the question whether the callee was willing.
             if !entry.is_let_in() && self.graph.is_guarded(call.upstream) {
                 return Outcome::Denied;
             }
-            self.note(call.caller, host);
+            self.note(caller, host);
         }
         if matches!(judgement, Judgement::Known | Judgement::Stale) {
             self.detours.note(call.caller, host);
@@ -107,7 +107,7 @@ impl<'a> Reading<'a> {
         judgement.into()
     }
 
-    fn note(&mut self, caller: IpAddr, host: &str) {
+    fn note(&mut self, caller: Caller, host: &str) {
         match self.news.get_mut(host) {
             Some(callers) => drop(callers.insert(caller)),
             None => drop(self.news.insert(host.into(), HashSet::from([caller]))),
