@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
-use palisade::graph::{Caller, Change, Fence, Graph, Labels, ObjectKey, Observation, Pod, PodSelection, Service};
+use palisade::graph::{Caller, Change, Fence, Graph, Labels, ObjectKey, Observation, Pod, PodSelection, Service, Terms};
 use palisade::sources::Observer;
 use palisade::sources::access_log::{Ingest, Message, Metrics};
 use prometheus_client::registry::Registry;
@@ -27,7 +27,7 @@ static GRAPH: LazyLock<Graph> = LazyLock::new(|| {
     let mut graph = Graph::new("cluster.local");
     let service = ObjectKey::new("shop", "reviews");
     graph.apply(Change::Service(Service { key: service, ..Service::default() }));
-    graph.apply(Change::Fence(Fence { key: key.clone(), selection, wants: Vec::new(), known: Vec::new(), learning: None }));
+    graph.apply(Change::Fence(Fence { key: key.clone(), selection, wants: Vec::new(), known: Vec::new(), learning: None, terms: Terms::default() }));
     graph.apply(Change::Pod(Pod { key, ips: vec![CALLER], labels, ..Pod::default() }));
     graph
 });

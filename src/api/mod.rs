@@ -3,10 +3,12 @@
 //! Group, versions, field names and labels are Slime's, so that manifests in users' repositories apply unchanged.
 
 mod lenient;
+mod modes;
 mod recycling;
 mod retention;
 mod service_fence;
 
+pub use modes::{Mode, Observed, SidecarPolicy};
 pub use recycling::{Auto, Deadline, RecyclingStrategy, Seconds, Stable};
 pub use retention::Retention;
 pub use service_fence::{
@@ -20,6 +22,11 @@ pub const READY: &str = "Ready";
 pub const LEARNING: &str = "Learning";
 /// The condition type that tells whether something is left out that the workload uses.
 pub const DEGRADED: &str = "Degraded";
+/// The condition type that tells whether a trimmed `Sidecar` of this fence is in force. Its reasons are those of
+/// [`READY`].
+pub const ENFORCED: &str = "Enforced";
+/// The condition type that tells of another object that is for the same pods.
+pub const CONFLICT: &str = "Conflict";
 
 /// The reasons of conditions. Each is part of the API: alerts and scripts match on them.
 pub mod reasons {
@@ -51,7 +58,13 @@ pub mod reasons {
     pub const SYSTEM_NAMESPACE: &str = "SystemNamespace";
     /// Not ready: the fence has never had a pod. Its `Sidecar` is written when the first one comes.
     pub const NO_PODS: &str = "NoPods";
-    /// Not ready: a `Sidecar` of the fence's name exists that the fence does not own; it is left alone.
+    /// Ready: the fence is in mode `Observe`: it learns and reports, and the workload has its full configuration.
+    pub const OBSERVING: &str = "Observing";
+    /// Ready: an older fence selects all pods of this one; its `Sidecar` lists the hosts of both.
+    pub const CARRIED_BY: &str = "CarriedBy";
+    /// Conflict: an older fence selects some pods of this one. Both `Sidecar`s list the hosts of both fences.
+    pub const OVERLAPPING_FENCE: &str = "OverlappingFence";
+    /// Not ready: somebody else's `Sidecar` has the fence's name, or is for pods of the fence; it is left alone.
     pub const SIDECAR_CONFLICT: &str = "SidecarConflict";
 
     /// Learning: calls of the workload were seen.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::lenient::{each_if_it_can_be_read, or_default, those_that_are_known};
-use super::{RecyclingStrategy, Retention};
+use super::{Mode, Observed, RecyclingStrategy, Retention, SidecarPolicy};
 
 /// What a workload may know of the mesh: whom to fence, and which hosts it always needs.
 ///
@@ -26,6 +26,7 @@ use super::{RecyclingStrategy, Retention};
     derive = "PartialEq",
     derive = "Default",
     printcolumn(name = "Enabled", type_ = "boolean", json_path = ".spec.enable"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".status.mode"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -37,6 +38,7 @@ use super::{RecyclingStrategy, Retention};
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
     ),
     printcolumn(name = "Hosts", type_ = "integer", json_path = ".status.hosts"),
+    printcolumn(name = "Cut", type_ = "integer", json_path = ".status.observed.cut"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -71,6 +73,16 @@ pub struct ServiceFenceSpec {
     /// Service those whose label `app` has that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_selector: Option<WorkloadSelector>,
+
+    /// Whether an enabled fence acts on what it knows: `Enforce` writes the Sidecar, `Observe` only learns and
+    /// reports. Without it: what the operator's configuration says, `Enforce` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+
+    /// What to do about a Sidecar that somebody else wrote for the same pods. Without it: what the operator's
+    /// configuration says, `Defer` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sidecar_policy: Option<SidecarPolicy>,
 
     /// How much is learned, and for how long. Ours: Slime has no such field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,11 +147,20 @@ pub struct ServiceFenceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// `Ready` tells whether what the spec asks for is in force, and why not; `Learning`, whether calls were
-    /// seen, and by whom; `Degraded`, whether something is left out that the workload uses.
+    /// `Ready` tells whether what the spec asks for is in force, and why not; `Enforced`, whether a trimmed Sidecar
+    /// of this fence is; `Conflict`, of another object for the same pods; `Learning`, whether calls were seen, and
+    /// by whom; `Degraded`, whether something is left out that the workload uses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+
+    /// The mode that the fence is in, by its spec or by the operator's configuration; none while it is not enabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+
+    /// What the fence means for the workload, or would mean if it were enforced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observed>,
 
     /// How many hosts the workload is known to use.
     #[serde(default)]
@@ -223,6 +244,10 @@ pub enum DependencySource {
     Visibility,
     /// Slime, which had learned it before.
     Slime,
+    /// Another fence that selects pods of this one.
+    Fence,
+    /// A Sidecar that somebody else wrote, and that this fence is composed with.
+    Sidecar,
 }
 
 impl DependencySource {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::fence::Defaults;
 use crate::fence::auto::AutoFence;
+use crate::istio::Installation;
 use crate::sources::prometheus;
 
 /// The whole file. A field that nobody knows is refused: a word misspelt would otherwise be a wish ignored.
@@ -20,6 +21,8 @@ pub(super) struct Config {
     pub(super) auto_fence: AutoFence,
     /// Where and how Prometheus is asked.
     pub(super) prometheus: prometheus::Settings,
+    /// How Istio is installed.
+    pub(super) istio: Installation,
 }
 
 impl Config {

@@ -113,6 +113,7 @@ impl Run {
             election: self.lease.zip(self.instance.clone()),
             auto_fence: config.auto_fence,
             deleted_fences,
+            istio: config.istio,
             instance: self.instance,
         }
     }

@@ -22,8 +22,6 @@ const CHANGES: usize = 1024;
 pub enum Message {
     /// Something of the mesh changed.
     Change(Change),
-    /// A fence is to be looked at, although the graph is the same.
-    Touch(ObjectKey),
     /// All fences are to be looked at.
     TouchAll,
     /// Answer, to show that the owner is alive and has taken in all that was sent before.
@@ -198,7 +196,6 @@ impl Owner {
                 self.concerns.iter().for_each(|concerns| concerns.note(graph, &change));
                 touched.extend(graph.apply(change));
             }
-            Message::Touch(key) => drop(touched.insert(key)),
             Message::TouchAll => {
                 self.concerns.iter().for_each(|concerns| concerns.note_all(graph));
                 touched.extend(graph.fence_keys().cloned());

@@ -26,6 +26,7 @@ mod pods;
 mod policies;
 mod record;
 mod service_fence;
+mod sidecars;
 mod switch;
 mod virtual_services;
 mod watches;

@@ -29,6 +29,7 @@ use super::watches;
 use crate::fence::Settings;
 use crate::fence::auto::AutoFence;
 use crate::graph::{Aliases, Authority, Graph, Identity, MeshWide, ObjectKey};
+use crate::istio::Installation;
 use crate::server;
 use crate::sources::{Observer, access_log, prometheus};
 
@@ -53,6 +54,8 @@ pub struct Options {
     pub deleted_fences: ObjectKey,
     /// Where and how Prometheus is asked.
     pub prometheus: prometheus::Settings,
+    /// How Istio is installed.
+    pub istio: Installation,
     /// The name of this instance, for Events.
     pub instance: Option<String>,
     /// The `Lease` by which replicas decide who leads, and the name of this one in it; `None` if it is the only one.
@@ -66,10 +69,14 @@ impl Options {
         let proxy = &self.settings.global_proxy.host;
         let account = proxy.host.split('.').next().unwrap_or_default().into();
         let learning = self.settings.defaults.learning();
-        Graph::of(self.mesh_wide()).with_learning(learning).under(Authority {
+        let authority = Authority {
             root_namespace: self.mesh_config.namespace.clone(),
             global_proxy: Some(Identity { namespace: proxy.namespace.clone(), account }),
-        })
+        };
+        Graph::of(self.mesh_wide())
+            .with_learning(learning)
+            .rooted_in(&self.mesh_config.namespace)
+            .under(authority)
     }
 
     fn mesh_wide(&self) -> MeshWide {
@@ -116,7 +123,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let concerns = Concerns::new(options.auto_fence);
     tasks.spawn(owner.naming(concerns.clone()).run(stop.clone()));
     let (listed, synced) = mpsc::channel(16);
-    let caches = watches::start(&client, &mesh, &stop, &mut tasks, &listed);
+    let caches = watches::start(&client, &mesh, options.istio, &stop, &mut tasks, &listed);
     registry.register_collector(Box::new(Census::new(caches.clone())));
     let serving = server::serve(http, mesh.clone(), registry, stop.clone());
     tasks.spawn(async move { report(serving.await, "serving health and metrics") });
@@ -228,8 +235,8 @@ async fn supervise(mut tasks: JoinSet<()>, stop: &CancellationToken) -> anyhow::
 }
 
 /// Runs a part that never ends by itself.
-async fn until(stop: CancellationToken, part: impl Future<Output = ()> + Send) {
-    stop.run_until_cancelled(part).await;
+pub(super) async fn until(stop: CancellationToken, part: impl Future<Output = ()> + Send) {
+    stop.run_until_cancelled_owned(part).await;
 }
 
 fn report<E: std::error::Error>(result: Result<(), E>, what: &'static str) {

@@ -20,11 +20,12 @@ use tracing::warn;
 use super::cache::Cache;
 use super::declarations;
 use super::mesh::{Mesh, Message};
-use super::{hosts, pods, virtual_services};
+use super::operator::until;
+use super::{hosts, pods, sidecars, virtual_services};
 use crate::api::ServiceFence;
 use crate::fence::{known, selection, wants};
-use crate::graph::{self, Change, Graph, Labels, ObjectKey};
-use crate::istio::{ServiceEntry, Sidecar, VirtualService};
+use crate::graph::{self, Change, Graph, Labels, ObjectKey, Terms};
+use crate::istio::{Installation, ServiceEntry, Sidecar, VirtualService};
 
 /// The objects that decisions read in full.
 #[derive(Debug)]
@@ -58,6 +59,7 @@ pub(super) const KINDS: usize = 8;
 pub(super) fn start(
     client: &Client,
     mesh: &Mesh,
+    istio: Installation,
     stop: &CancellationToken,
     tasks: &mut JoinSet<()>,
     listed: &mpsc::Sender<()>,
@@ -65,7 +67,8 @@ pub(super) fn start(
     let (fences, fence_writer) = store();
     let (sidecars, sidecar_writer) = store();
     let caches = Arc::new(Caches::new(fences, sidecars));
-    let fences = reflected(guarded_events(client), fence_writer, caches.clone(), |caches| &caches.fences);
+    let ours = covered(guarded_events(client), istio);
+    let fences = reflected(ours, fence_writer, caches.clone(), |caches| &caches.fences);
     let sidecars =
         reflected(guarded_events(client), sidecar_writer, caches.clone(), |caches| &caches.sidecars);
     let watches: [BoxFuture<'static, ()>; KINDS] = [
@@ -75,14 +78,11 @@ pub(super) fn start(
         follow(events(client), mesh.clone(), PODS, listed.clone()).boxed(),
         follow(events(client), mesh.clone(), NAMESPACES, listed.clone()).boxed(),
         follow(fences, mesh.clone(), FENCES, listed.clone()).boxed(),
-        touch(sidecars, mesh.clone(), listed.clone()).boxed(),
+        follow(sidecars, mesh.clone(), SIDECARS, listed.clone()).boxed(),
         follow(optional_events(client), mesh.clone(), declarations::POLICIES, listed.clone()).boxed(),
     ];
     for watch in watches {
-        let stop = stop.clone();
-        tasks.spawn(async move {
-            stop.run_until_cancelled_owned(watch).await;
-        });
+        tasks.spawn(until(stop.clone(), watch));
     }
     caches
 }
@@ -156,6 +156,21 @@ fn readable<K: Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>>) ->
     })
 }
 
+/// Leaves out what is of a revision that is not ours, as if it did not exist: others look after it.
+fn covered<K: ResourceExt + Send>(
+    events: impl Stream<Item = Event<K>> + Send,
+    istio: Installation,
+) -> impl Stream<Item = Event<K>> + Send {
+    events.filter_map(move |event| {
+        let event = match event {
+            Event::Apply(object) if !istio.covers(object.labels()) => Some(Event::Delete(object)),
+            Event::InitApply(object) if !istio.covers(object.labels()) => None,
+            event => Some(event),
+        };
+        std::future::ready(event)
+    })
+}
+
 /// Keeps a watch's objects in its cache before anybody hears of them.
 fn reflected<K>(
     events: impl Stream<Item = Event<K>> + Send,
@@ -205,23 +220,6 @@ async fn follow<K: Resource + ResourceExt>(
     }
 }
 
-/// Has the fence of a Sidecar's name looked at whenever the Sidecar changes: that is how drift is repaired.
-async fn touch(events: impl Stream<Item = Event<Sidecar>> + Send, mesh: Mesh, listed: mpsc::Sender<()>) {
-    let mut events = std::pin::pin!(events);
-    while let Some(event) = events.next().await {
-        match event {
-            Event::Apply(sidecar) | Event::Delete(sidecar) => {
-                mesh.tell(Message::Touch(ObjectKey::of(&sidecar))).await;
-            }
-            Event::Init | Event::InitApply(_) => {}
-            Event::InitDone => {
-                mesh.tell(Message::TouchAll).await;
-                let _ = listed.try_send(());
-            }
-        }
-    }
-}
-
 const SERVICES: Kind<Service> = Kind {
     changed: |service| Change::Service(hosts::of_service(service)),
     gone: Change::ServiceGone,
@@ -265,6 +263,12 @@ const FENCES: Kind<ServiceFence> = Kind {
     known: |graph| graph.fence_keys().cloned().collect(),
 };
 
+const SIDECARS: Kind<Sidecar> = Kind {
+    changed: sidecars::changed,
+    gone: Change::SidecarGone,
+    known: |graph| graph.sidecar_keys().collect(),
+};
+
 fn facts(fence: &ServiceFence) -> graph::Fence {
     let domains = fence.status.iter().flat_map(|status| &status.domains);
     graph::Fence {
@@ -275,5 +279,12 @@ fn facts(fence: &ServiceFence) -> graph::Fence {
             .filter_map(|(host, domain)| Some((host.as_str().into(), known(host, domain)?)))
             .collect(),
         learning: fence.spec.learning.clone(),
+        terms: Terms {
+            created: sidecars::created(fence),
+            enabled: fence.spec.enable && fence.meta().deletion_timestamp.is_none(),
+            mode: fence.spec.mode,
+            sidecar_policy: fence.spec.sidecar_policy,
+            revision: sidecars::revision(fence),
+        },
     }
 }

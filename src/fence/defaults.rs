@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::api::{DependencySource, Retention};
+use crate::api::{DependencySource, Mode, Retention, SidecarPolicy};
 use crate::graph::{DomainAlias, Learning, MAX_HOSTS, Want, Wanted};
 
 /// What the operator's configuration says of all fences.
@@ -26,6 +26,10 @@ pub struct Defaults {
     pub max_policy_hosts: usize,
     /// The label that tells the pods of a fence that names no labels and has no Service of its name.
     pub service_label_key: Arc<str>,
+    /// The mode of fences that do not say.
+    pub mode: Mode,
+    /// The policy of fences that do not say.
+    pub sidecar_policy: SidecarPolicy,
 }
 
 impl Default for Defaults {
@@ -40,6 +44,8 @@ impl Default for Defaults {
             learn_namespaces: Vec::new(),
             max_policy_hosts: 250,
             service_label_key: "app".into(),
+            mode: Mode::default(),
+            sidecar_policy: SidecarPolicy::default(),
         }
     }
 }

@@ -77,8 +77,7 @@ impl Egress {
     pub(super) fn advance(&self, target: &Scope, now: Timestamp, timings: &Timings) -> Step {
         let fenced = *target != Scope::Everything;
         let wide = self.route == Scope::Everything;
-        let turning_until = self.turning_until(timings).filter(|at| *at > now);
-        match (self.diverted, turning_until) {
+        match (self.diverted, self.turning(now, timings)) {
             (false, _) if fenced => Self { diverted: true, widened: Some(now), ..Self::open() }.stay(timings),
             (false, _) => Step { egress: self.clone(), wake: None },
             (true, Some(_)) => self.clone().stay(timings),
@@ -90,6 +89,11 @@ impl Egress {
     /// Leaves the catch-all time to turn.
     fn stay(self, timings: &Timings) -> Step {
         Step { wake: self.turning_until(timings), egress: self }
+    }
+
+    /// Until when the catch-all is given time to turn, if it still is.
+    pub(super) fn turning(&self, now: Timestamp, timings: &Timings) -> Option<Timestamp> {
+        self.turning_until(timings).filter(|at| *at > now)
     }
 
     fn turning_until(&self, timings: &Timings) -> Option<Timestamp> {

@@ -2,25 +2,23 @@
 
 use jiff::Timestamp;
 
+use super::plan::Situation;
 use super::status::Verdict;
 use super::{Input, Plan, SidecarAction, Transition};
 use crate::api::reasons;
-use crate::graph::FenceFacts;
 
-impl Input<'_> {
+impl Situation<'_> {
     /// Until when the fence has to wait for what is remembered of its pods; `None` if it has not.
-    pub(super) fn waits_for_history(&self, facts: Option<&FenceFacts>) -> Option<Timestamp> {
-        let created = self.fence.metadata.creation_timestamp.as_ref().map_or(self.since, |time| time.0);
-        let until = self.untold(facts).then_some(self.since.max(created))?;
-        self.settings
-            .patience
-            .and_then(|patience| until.checked_add(patience).ok())
-            .filter(|until| *until > self.now)
+    pub(super) fn waits_for_history(&self) -> Option<Timestamp> {
+        let Input { fence, settings, since, now, .. } = self.input;
+        let created = fence.metadata.creation_timestamp.as_ref().map_or(since, |time| time.0);
+        let from = self.untold().then_some(since.max(created))?;
+        settings.patience.and_then(|patience| from.checked_add(patience).ok()).filter(|until| *until > now)
     }
 
     /// Notes in a plan that nothing was told in time, when that makes a difference for the first time.
-    pub(super) fn without_history(&self, facts: Option<&FenceFacts>, plan: Plan) -> Plan {
-        if !self.untold(facts) || !matches!(plan.sidecar, SidecarAction::Apply(_)) {
+    pub(super) fn without_history(&self, plan: Plan) -> Plan {
+        if !self.untold() || !matches!(plan.sidecar, SidecarAction::Apply(_)) {
             return plan;
         }
         let message =
@@ -29,10 +27,10 @@ impl Input<'_> {
         Plan { transitions: plan.transitions.into_iter().chain([told]).collect(), ..plan }
     }
 
-    /// Whether the fence is about to be enforced for the first time, and there is somebody who might tell more.
-    fn untold(&self, facts: Option<&FenceFacts>) -> bool {
-        let told = facts.is_some_and(|facts| facts.history_told);
-        self.settings.patience.is_some() && !told && !self.closing() && self.owned().is_none()
+    /// Whether the fence has no `Sidecar` yet, and there is somebody who might tell more.
+    fn untold(&self) -> bool {
+        let told = self.facts.is_some_and(|facts| facts.history_told);
+        self.input.settings.patience.is_some() && !told && self.own.is_none()
     }
 }
 

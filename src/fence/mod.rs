@@ -11,11 +11,15 @@ mod egress;
 mod egress_tests;
 mod expiry;
 mod fitness;
+mod handover;
 mod history;
+mod observed;
+mod others;
 mod plan;
 mod scope;
 mod sidecar;
 mod slime;
+mod stance;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -30,7 +34,7 @@ pub use plan::{Input, Plan, Settings, SidecarAction, plan};
 pub use scope::Scope;
 pub use sidecar::{
     CLUSTERS_ADDED, GlobalProxy, KEEP_BIND, MANAGED_BY, MANAGER, ROUTES_ADDED, ROUTES_REMOVED, WIDENED,
-    is_owned_by,
+    is_owned_by, is_wide,
 };
 pub use status::Transition;
 pub use wants::{selection, wants};

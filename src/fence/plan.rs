@@ -4,15 +4,20 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 
+use super::conditions::{self, Statement};
 use super::declared;
 use super::domains::{domains, known, next_end};
+use super::egress::Step;
 use super::expiry::{self, Expiry};
-use super::fitness::{self, Pods};
+use super::handover::Goal;
 use super::history::awaiting;
-use super::sidecar::{build, is_up_to_date};
-use super::status::{self, Verdict};
-use super::{Defaults, Egress, GlobalProxy, Scope, Timings, Transition, conditions, is_owned_by};
-use crate::api::{Dependency, ServiceFence, ServiceFenceStatus, reasons};
+use super::observed::observe;
+use super::others::{self, Others};
+use super::sidecar::{Content, build, is_up_to_date};
+use super::stance::Stance;
+use super::status::{self, Report, Verdict};
+use super::{Defaults, Egress, GlobalProxy, Scope, Timings, Transition, is_owned_by};
+use crate::api::{Dependency, ENFORCED, Mode, ServiceFence, ServiceFenceStatus, reasons};
 use crate::graph::{FenceFacts, Graph, Labels, ObjectKey};
 use crate::istio::Sidecar;
 
@@ -82,23 +87,19 @@ pub enum SidecarAction {
 /// Decides what to do for a fence.
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
-    let key = ObjectKey::of(input.fence);
-    let facts = input.graph.fence(&key);
-    let expired =
-        facts.map(|facts| expiry::of(input.fence, facts, input.graph, input.now)).unwrap_or_default();
-    let mut domains =
-        facts.map(|facts| domains(&key, facts, &expired, input.graph, input.now)).unwrap_or_default();
-    if facts.is_some() {
-        declared::add(&mut domains, input.graph, &key, input.settings.defaults.max_policy_hosts);
-    }
-    let plan = match obstacle(input, facts) {
-        Some(verdict) => input.conclude(facts, SidecarAction::Leave, domains, &verdict, None),
-        None => match input.waits_for_history(facts) {
-            Some(until) => input.conclude(facts, SidecarAction::Leave, domains, &awaiting(), Some(until)),
-            None => input.without_history(facts, input.advance(facts, domains)),
-        },
+    let situation = Situation::of(*input);
+    let expired = situation.expired();
+    let stance = situation.stance();
+    let domains = situation.domains(&stance, &expired);
+    let leave =
+        |verdict, wake| situation.conclude(SidecarAction::Leave, domains.clone(), &stance, verdict, wake);
+    let plan = match (&stance, situation.waits_for_history()) {
+        (Stance::Wait(verdict), _) => leave(verdict, None),
+        (Stance::Enforce, Some(until)) => leave(&awaiting(), Some(until)),
+        (Stance::Enforce, None) => situation.without_history(situation.advance(domains, &stance)),
+        (Stance::Withdraw(_), _) => situation.advance(domains, &stance),
     };
-    let leaving = facts.and_then(|facts| next_end(facts, input.now));
+    let leaving = situation.facts.and_then(|facts| next_end(facts, input.now));
     plan.letting_go(expired, leaving)
 }
 
@@ -114,159 +115,207 @@ impl Plan {
     }
 }
 
-/// What keeps a fence from being enforced.
-fn obstacle(input: &Input<'_>, facts: Option<&FenceFacts>) -> Option<Verdict> {
-    let name = ObjectKey::of(input.fence);
-    if input.sidecar.is_some_and(|sidecar| !is_owned_by(sidecar, input.fence)) {
-        let message = format!(
-            "a Sidecar {name} exists that this fence did not write: delete or rename it to have the workload fenced"
-        );
-        return Some(Verdict::new(reasons::SIDECAR_CONFLICT, message)).filter(|_| !input.closing());
-    }
-    match facts.and_then(|facts| facts.labels.as_ref()) {
-        _ if input.closing() => None,
-        None => {
-            let message =
-                format!("there is no Service {name}: create it, or set spec.workloadSelector.labels");
-            Some(Verdict::new(reasons::SERVICE_NOT_FOUND, message))
-        }
-        Some(labels) if labels.is_empty() => {
-            let message = format!("the Service {name} has no selector: set spec.workloadSelector.labels");
-            Some(Verdict::new(reasons::SERVICE_WITHOUT_SELECTOR, message))
-        }
-        Some(_) => misfit(input, &name),
-    }
+/// The input, and what is read off it once.
+pub(super) struct Situation<'a> {
+    pub(super) input: Input<'a>,
+    pub(super) key: ObjectKey,
+    pub(super) facts: Option<&'a FenceFacts>,
+    /// Our own `Sidecar`, and the state that it puts the proxies in; another one of the same name is left alone.
+    pub(super) own: Option<(&'a Sidecar, Egress)>,
 }
 
-/// What keeps any `Sidecar` from doing the fence's pods good.
-fn misfit(input: &Input<'_>, name: &ObjectKey) -> Option<Verdict> {
-    if input.settings.defaults.system_namespaces.iter().any(|system| **system == *name.namespace) {
-        let message = format!(
-            "{} is a namespace of the cluster or the mesh itself: nothing is fenced there",
-            name.namespace
-        );
-        return Some(Verdict::new(reasons::SYSTEM_NAMESPACE, message));
+impl<'a> Situation<'a> {
+    fn of(input: Input<'a>) -> Self {
+        let key = ObjectKey::of(input.fence);
+        let owned = input.sidecar.filter(|sidecar| is_owned_by(sidecar, input.fence));
+        let own = owned.map(|sidecar| (sidecar, Egress::of(sidecar, input.now)));
+        Self { facts: input.graph.fence(&key), input, key, own }
     }
-    match fitness::pods(input.graph, name) {
-        Pods::Unfit(unfit) => Some(Verdict::new(unfit.reason(), unfit.message())),
-        // A Sidecar that no pod has is a finding of `istioctl analyze` (IST0101). Once there, it stays: a
-        // workload that is scaled to zero comes back to it.
-        Pods::None if input.owned().is_none() => Some(Verdict::new(
-            reasons::NO_PODS,
-            "no pod has been there yet: the Sidecar comes with the first",
-        )),
-        Pods::Fit | Pods::None => None,
-    }
-}
 
-impl Input<'_> {
-    /// Whether the workload is to get its full configuration back.
+    fn expired(&self) -> Expiry {
+        let Input { fence, graph, now, .. } = self.input;
+        self.facts.map(|facts| expiry::of(fence, facts, graph, now)).unwrap_or_default()
+    }
+
+    pub(super) fn others(&self) -> Others<'_> {
+        Others::of(&self.key, self.input.graph, &self.input.settings.defaults)
+    }
+
+    pub(super) fn is_named_by_another(&self) -> bool {
+        self.input.sidecar.is_some() && self.own.is_none()
+    }
+
+    /// Whether the fence is not to be: the workload gets its full configuration back.
     pub(super) fn closing(&self) -> bool {
-        self.open_all || !self.fence.spec.enable || self.fence.meta().deletion_timestamp.is_some()
+        let fence = self.input.fence;
+        self.input.open_all || !fence.spec.enable || fence.meta().deletion_timestamp.is_some()
     }
 
-    /// Our own `Sidecar`; another one of the same name is left alone.
-    pub(super) fn owned(&self) -> Option<&Sidecar> {
-        self.sidecar.filter(|sidecar| is_owned_by(sidecar, self.fence))
+    pub(super) fn mode(&self) -> Mode {
+        self.input.fence.spec.mode.unwrap_or(self.input.settings.defaults.mode)
     }
 
-    fn advance(&self, facts: Option<&FenceFacts>, domains: BTreeMap<String, Dependency>) -> Plan {
-        let labels = self.labels(facts);
-        let target = self.target(&domains);
-        let egress = self.current(&labels);
-        let step = egress.advance(&target, self.now, &self.settings.timings);
-        let verdict = self.verdict();
-        let action = match self.owned() {
+    fn advance(&self, domains: BTreeMap<String, Dependency>, stance: &Stance) -> Plan {
+        let (labels, current, goal) = self.course(stance, self.wanted(&domains));
+        let step = self.step(&current, &goal);
+        let action = self.action(&labels, &step);
+        // What has to wait for its turn in the Sidecar waits here as well, so that a burst is few writes of the
+        // status too. If it is lost until then, the next call brings it again: it still takes the detour.
+        let waits = action == SidecarAction::Leave && !goal.scope().is_within(&step.egress.route);
+        let noted = self.input.fence.status.as_ref().filter(|_| waits).map(|status| status.domains.clone());
+        self.conclude(action, noted.unwrap_or(domains), stance, &self.verdict(stance), step.wake)
+    }
+
+    /// Whom to select, in which state their proxies are, and where they are heading. Pods that change hands do so
+    /// while everything is routed, so a selector changes only then, and stays as it is while a fence opens.
+    fn course(&self, stance: &Stance, wanted: Scope) -> (Labels, Egress, Goal) {
+        let goal = match stance {
+            Stance::Enforce if self.others().is_being_left() => Goal::Wide,
+            Stance::Enforce => Goal::Trimmed(wanted),
+            Stance::Withdraw(_) | Stance::Wait(_) => Goal::Open,
+        };
+        let asked = self.facts.and_then(|facts| facts.labels.clone()).unwrap_or_default();
+        let Some((sidecar, egress)) = &self.own else { return (asked, Egress::open(), goal) };
+        let selector = sidecar.spec.workload_selector.as_ref();
+        let has = selector.map(|selector| Labels::from(selector.labels.clone())).unwrap_or_default();
+        let same = has == asked || self.input.graph.select_the_same(&self.key.namespace, &has, &asked);
+        let turning = egress.turning(self.input.now, &self.input.settings.timings).is_some();
+        match goal {
+            // Somebody took it off.
+            _ if has.is_empty() => (asked, egress.clone(), goal),
+            Goal::Open => (has, egress.clone(), goal),
+            _ if same => (asked, egress.clone(), goal),
+            _ if egress.is_wide() && !turning => {
+                (asked, Egress { widened: Some(self.input.now), ..egress.clone() }, goal)
+            }
+            _ => (has, egress.clone(), Goal::Wide),
+        }
+    }
+
+    fn step(&self, current: &Egress, goal: &Goal) -> Step {
+        let step = current.head_for(goal, self.input.now, &self.input.settings.timings);
+        if !step.egress.diverted && self.own.is_some() && self.others().is_above_a_trimmed_one() {
+            return Step { egress: current.clone(), wake: None };
+        }
+        step
+    }
+
+    fn action(&self, labels: &Labels, step: &Step) -> SidecarAction {
+        let Input { fence, settings, .. } = self.input;
+        let content = Content { labels, egress: &step.egress, composed: &self.others().composed() };
+        match &self.own {
             None if !step.egress.diverted => SidecarAction::Leave,
-            Some(_) if !step.egress.diverted => SidecarAction::Delete,
-            current => {
-                let desired = build(self.fence, &labels, &step.egress, &self.settings.global_proxy);
-                match current {
-                    Some(current) if is_up_to_date(current, &desired) => SidecarAction::Leave,
-                    Some(_) if step.egress.route == egress.route => SidecarAction::Warm(Box::new(desired)),
+            // Without labels it would be everybody's.
+            Some(_) if !step.egress.diverted || labels.is_empty() => SidecarAction::Delete,
+            own => {
+                let desired = build(fence, &content, &settings.global_proxy);
+                match own {
+                    Some((current, _)) if is_up_to_date(current, &desired) => SidecarAction::Leave,
+                    Some((_, egress)) if step.egress.route == egress.route => {
+                        SidecarAction::Warm(Box::new(desired))
+                    }
                     _ => SidecarAction::Apply(Box::new(desired)),
                 }
             }
+        }
+    }
+
+    /// The hosts of the fence: its own, and if it is for more than itself, those of the others.
+    fn domains(&self, stance: &Stance, expired: &Expiry) -> BTreeMap<String, Dependency> {
+        let Input { graph, settings, now, .. } = self.input;
+        let of = |fence: &ObjectKey, expired| {
+            let Some(facts) = graph.fence(fence) else { return BTreeMap::new() };
+            let mut domains = domains(fence, facts, expired, graph, now);
+            declared::add(&mut domains, graph, fence, settings.defaults.max_policy_hosts);
+            domains
         };
-        // What has to wait for its turn in the Sidecar waits here as well, so that a burst is few writes of the
-        // status too. If it is lost until then, the next call brings it again: it still takes the detour.
-        let waits = action == SidecarAction::Leave && !target.is_within(&step.egress.route);
-        let noted = self.fence.status.as_ref().filter(|_| waits).map(|status| status.domains.clone());
-        self.conclude(facts, action, noted.unwrap_or(domains), &verdict, step.wake)
-    }
-
-    /// The labels to select by; a fence that opens keeps those that its `Sidecar` has.
-    fn labels(&self, facts: Option<&FenceFacts>) -> Labels {
-        let selector = self.owned().and_then(|sidecar| sidecar.spec.workload_selector.as_ref());
-        let current = selector.map(|selector| Labels::from(selector.labels.clone()));
-        let wanted = facts.and_then(|facts| facts.labels.clone());
-        if self.closing() { current.or(wanted) } else { wanted }.unwrap_or_default()
-    }
-
-    /// The state of the proxies. Pods that a changed selector takes in have their full configuration yet.
-    fn current(&self, labels: &Labels) -> Egress {
-        let Some(sidecar) = self.owned() else { return Egress::open() };
-        let egress = Egress::of(sidecar, self.now);
-        let selector = sidecar.spec.workload_selector.as_ref();
-        let selects = selector.is_some_and(|selector| selector.labels == *labels.as_map());
-        if selects || egress.route == Scope::Everything {
-            return egress;
+        let mut domains = of(&self.key, expired);
+        if stance.is_of_interest() {
+            let none = Expiry::default();
+            for peer in self.others().peers() {
+                others::share(&mut domains, of(peer, &none));
+            }
+            for composed in self.others().composed() {
+                others::compose(&mut domains, composed.hosts(&self.key.namespace, graph.registry()));
+            }
         }
-        Egress { diverted: true, ..Egress::open() }
+        domains
     }
 
-    fn target(&self, domains: &BTreeMap<String, Dependency>) -> Scope {
-        if self.closing() {
-            return Scope::Everything;
-        }
+    /// What the `Sidecar` of a fence with these hosts lists.
+    fn wanted(&self, domains: &BTreeMap<String, Dependency>) -> Scope {
+        let Input { graph, settings, .. } = self.input;
         // A short name of a headless service has no address by which the global proxy could tell it apart, and
         // it always means the caller's own namespace.
-        let headless = self
-            .graph
-            .registry()
-            .headless_in(&ObjectKey::of(self.fence).namespace)
-            .map(|host| host.to_string());
+        let headless = graph.registry().headless_in(&self.key.namespace).map(|host| host.to_string());
         let used = domains.values().flat_map(|domain| domain.hosts.iter().cloned());
-        used.chain(headless).chain([self.settings.global_proxy.host.to_string()]).collect()
+        used.chain(headless).chain([settings.global_proxy.host.to_string()]).collect()
     }
 
     /// How the fence stands, by the `Sidecar` that is there, not by the one about to be written.
-    fn verdict(&self) -> Verdict {
-        match (self.closing(), self.owned()) {
-            (true, None) => Verdict::new(reasons::OPEN, "the workload has its full configuration"),
-            (true, Some(_)) => Verdict::new(reasons::OPENING, "the full configuration is being given back"),
-            (false, None) => Verdict::new(reasons::FENCING, "the Sidecar is being brought in"),
-            (false, Some(sidecar)) if Egress::of(sidecar, self.now).route == Scope::Everything => {
-                Verdict::new(reasons::FENCING, "the Sidecar is being brought in")
+    fn verdict(&self, stance: &Stance) -> Verdict {
+        match (stance, self.is_trimmed()) {
+            (Stance::Withdraw(verdict), _) if self.own.is_none() => verdict.clone(),
+            (Stance::Withdraw(verdict), _) if verdict.reason == reasons::SIDECAR_CONFLICT => verdict.clone(),
+            (Stance::Withdraw(_), _) => {
+                Verdict::new(reasons::OPENING, "the full configuration is being given back")
             }
-            (false, Some(_)) => Verdict::new(
+            (Stance::Wait(verdict), _) => verdict.clone(),
+            (Stance::Enforce, true) => Verdict::new(
                 reasons::FENCED,
                 "the workload gets what it uses; calls to anything else go through the global proxy",
             ),
+            (Stance::Enforce, false) => Verdict::new(reasons::FENCING, "the Sidecar is being brought in"),
         }
+    }
+
+    fn is_trimmed(&self) -> bool {
+        self.own.as_ref().is_some_and(|(_, egress)| !egress.is_wide())
     }
 
     fn conclude(
         &self,
-        facts: Option<&FenceFacts>,
         sidecar: SidecarAction,
         domains: BTreeMap<String, Dependency>,
+        stance: &Stance,
         verdict: &Verdict,
         wake: Option<Timestamp>,
     ) -> Plan {
-        let stays = self.owned().is_some() && sidecar != SidecarAction::Delete;
-        let limit = self.settings.defaults.max_policy_hosts;
-        let left_out = declared::left_out(self.graph, &ObjectKey::of(self.fence), limit);
-        let degraded = conditions::degraded(self.fence, facts, left_out);
-        let told = [status::transition(self.fence, verdict), conditions::transition(self.fence, &degraded)];
-        let others = [conditions::learning(facts, &domains), degraded];
+        let Input { fence, graph, settings, now, .. } = self.input;
+        let stays = self.own.is_some() && sidecar != SidecarAction::Delete;
+        let left_out = declared::left_out(graph, &self.key, settings.defaults.max_policy_hosts);
+        let (conflict, degraded) =
+            (self.contradiction(stance), conditions::degraded(fence, self.facts, left_out));
+        let told = [
+            status::transition(fence, verdict),
+            conditions::transition(fence, &conflict).filter(|told| told.reason == reasons::OVERLAPPING_FENCE),
+            conditions::transition(fence, &degraded),
+        ];
+        let enforced = self.enforced(stance, verdict);
+        let learning = conditions::learning(self.facts, &domains);
+        let old = fence.status.as_ref().and_then(|status| status.observed);
+        let kept = stance.is_of_interest().then(|| self.wanted(&domains));
+        let report = Report {
+            statements: vec![verdict.ready(), enforced, conflict, learning, degraded],
+            mode: (!self.closing()).then(|| self.mode()),
+            observed: kept.map(|kept| observe(&kept, graph.registry(), old)),
+            domains,
+        };
         Plan {
             hold: stays || matches!(sidecar, SidecarAction::Warm(_) | SidecarAction::Apply(_)),
             sidecar,
-            status: status::build(self.fence, domains, verdict, others, self.now),
+            status: status::build(fence, report, now),
             expired: Vec::new(),
             transitions: told.into_iter().flatten().collect(),
             wake,
         }
+    }
+
+    /// Whether the fence's own `Sidecar` is there, and trimmed.
+    fn enforced(&self, stance: &Stance, verdict: &Verdict) -> Statement {
+        if !self.is_trimmed() || matches!(stance, Stance::Withdraw(_)) {
+            return verdict.says(ENFORCED, false);
+        }
+        Verdict::new(reasons::FENCED, "the Sidecar lists what the workload uses").says(ENFORCED, true)
     }
 }

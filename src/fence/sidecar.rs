@@ -5,10 +5,10 @@ use kube::{Resource, ResourceExt};
 
 use super::{Egress, Scope};
 use crate::api::ServiceFence;
-use crate::graph::{EgressHost, Labels};
+use crate::graph::{EgressHost, Foreign, Labels};
 use crate::istio::{
-    EgressListener, EgressProxy, Mode, OutboundTrafficPolicy, Port, PortSelector, Sidecar, SidecarSpec,
-    WorkloadSelector,
+    EgressListener, EgressProxy, Mode, OutboundTrafficPolicy, Port, PortSelector, REVISION, Sidecar,
+    SidecarSpec, WorkloadSelector,
 };
 
 /// The label that marks what Palisade wrote.
@@ -75,11 +75,30 @@ fn timestamp(sidecar: &Sidecar, annotation: &str) -> Option<Timestamp> {
     sidecar.annotations().get(annotation).and_then(|value| value.parse().ok())
 }
 
+/// What a fence's `Sidecar` says.
+#[derive(Debug)]
+pub(super) struct Content<'a> {
+    /// Whom it selects.
+    pub(super) labels: &'a Labels,
+    /// What they may call.
+    pub(super) egress: &'a Egress,
+    /// Whose place it takes, oldest first: what these say of incoming traffic, it says too.
+    pub(super) composed: &'a [&'a Foreign],
+}
+
 /// The `Sidecar` of a fence, complete, as it is applied.
-pub(super) fn build(fence: &ServiceFence, labels: &Labels, egress: &Egress, proxy: &GlobalProxy) -> Sidecar {
+pub(super) fn build(fence: &ServiceFence, content: &Content<'_>, proxy: &GlobalProxy) -> Sidecar {
+    let Content { labels, egress, composed } = content;
+    let specs = || composed.iter().map(|foreign| &foreign.spec);
     let spec = SidecarSpec {
         workload_selector: Some(WorkloadSelector { labels: labels.as_map().clone() }),
         egress: listeners(egress),
+        ingress: specs()
+            .map(|spec| &spec.ingress)
+            .find(|ingress| !ingress.is_empty())
+            .cloned()
+            .unwrap_or_default(),
+        inbound_connection_pool: specs().find_map(|spec| spec.inbound_connection_pool.clone()),
         outbound_traffic_policy: Some(OutboundTrafficPolicy {
             mode: Mode::AllowAny,
             egress_proxy: Some(EgressProxy {
@@ -90,7 +109,9 @@ pub(super) fn build(fence: &ServiceFence, labels: &Labels, egress: &Egress, prox
     };
     let mut sidecar = Sidecar::new(&fence.name_any(), spec);
     sidecar.metadata.namespace = fence.namespace();
-    sidecar.metadata.labels = Some(BTreeMap::from([(MANAGED_BY.to_owned(), MANAGER.to_owned())]));
+    let revision = fence.labels().get(REVISION).map(|revision| (REVISION.to_owned(), revision.clone()));
+    let labels = revision.into_iter().chain([(MANAGED_BY.to_owned(), MANAGER.to_owned())]);
+    sidecar.metadata.labels = Some(labels.collect());
     sidecar.metadata.annotations = Some(annotations(egress)).filter(|a| !a.is_empty());
     sidecar.metadata.owner_references = fence.controller_owner_ref(&()).map(|owner| vec![owner]);
     sidecar
@@ -125,5 +146,12 @@ pub(super) fn is_up_to_date(current: &Sidecar, desired: &Sidecar) -> bool {
     current.spec == desired.spec
         && desired.owner_references().iter().all(|owner| current.owner_references().contains(owner))
         && has(current.labels(), desired.labels())
+        && current.labels().get(REVISION) == desired.labels().get(REVISION)
         && has(current.annotations(), desired.annotations())
+}
+
+/// Whether a `Sidecar` of ours routes to everything.
+#[must_use]
+pub fn is_wide(sidecar: &Sidecar) -> bool {
+    Egress::of(sidecar, Timestamp::UNIX_EPOCH).is_wide()
 }

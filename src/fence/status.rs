@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::Resource;
 
 use super::conditions::{Statement, find};
-use crate::api::{Dependency, READY, ServiceFence, ServiceFenceStatus, reasons};
+use crate::api::{Dependency, Mode, Observed, READY, ServiceFence, ServiceFenceStatus, reasons};
 
 /// How a fence stands: one of the documented reasons of its `Ready` condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,9 +18,17 @@ impl Verdict {
         Self { reason, message: message.into() }
     }
 
-    fn ready(&self) -> Statement {
-        let holds = matches!(self.reason, reasons::FENCED | reasons::OPEN);
-        Statement { condition: READY, holds, reason: self.reason, message: self.message.clone() }
+    fn is_ready(&self) -> bool {
+        let ready = [reasons::FENCED, reasons::OPEN, reasons::OBSERVING, reasons::CARRIED_BY];
+        ready.contains(&self.reason)
+    }
+
+    pub(super) fn ready(&self) -> Statement {
+        self.says(READY, self.is_ready())
+    }
+
+    pub(super) fn says(&self, condition: &'static str, holds: bool) -> Statement {
+        Statement { condition, holds, reason: self.reason, message: self.message.clone() }
     }
 }
 
@@ -35,20 +43,25 @@ pub struct Transition {
     pub warning: bool,
 }
 
+/// What a status is made of.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// What the conditions say, in their order.
+    pub(super) statements: Vec<Statement>,
+    pub(super) mode: Option<Mode>,
+    pub(super) observed: Option<Observed>,
+    pub(super) domains: BTreeMap<String, Dependency>,
+}
+
 /// The status of a fence; equal to the old one if nothing changed.
-pub(super) fn build(
-    fence: &ServiceFence,
-    domains: BTreeMap<String, Dependency>,
-    verdict: &Verdict,
-    others: impl IntoIterator<Item = Statement>,
-    now: Timestamp,
-) -> ServiceFenceStatus {
-    let statements = [verdict.ready()].into_iter().chain(others);
+pub(super) fn build(fence: &ServiceFence, report: Report, now: Timestamp) -> ServiceFenceStatus {
     ServiceFenceStatus {
         observed_generation: fence.meta().generation,
-        conditions: statements.map(|statement| statement.of(fence, now)).collect(),
-        hosts: u32::try_from(domains.len()).unwrap_or(u32::MAX),
-        domains,
+        conditions: report.statements.into_iter().map(|statement| statement.of(fence, now)).collect(),
+        mode: report.mode,
+        observed: report.observed,
+        hosts: u32::try_from(report.domains.len()).unwrap_or(u32::MAX),
+        domains: report.domains,
         // Not ours: it is neither written nor a difference.
         metric_status: fence.status.as_ref().map(|status| status.metric_status.clone()).unwrap_or_default(),
     }
@@ -57,14 +70,14 @@ pub(super) fn build(
 /// What the verdict changes for somebody who watches the fence's Events.
 pub(super) fn transition(fence: &ServiceFence, verdict: &Verdict) -> Option<Transition> {
     let old = find(fence, READY).map(|condition| condition.reason.as_str());
-    // What is under way is told when it is done, and a fence that was never enabled has nothing to tell.
+    // What is under way is told when it is done, and a fence that never was in force has nothing to tell.
     let quiet = matches!(
         verdict.reason,
         reasons::AWAITING_HISTORY | reasons::FENCING | reasons::OPENING | reasons::NO_PODS
     );
-    let changed =
-        old != Some(verdict.reason) && !quiet && !(old.is_none() && verdict.reason == reasons::OPEN);
+    let idle = old.is_none() && matches!(verdict.reason, reasons::OPEN | reasons::OBSERVING);
+    let changed = old != Some(verdict.reason) && !quiet && !idle;
     // Every other reason needs somebody.
-    let warning = !matches!(verdict.reason, reasons::FENCED | reasons::OPEN);
+    let warning = !verdict.is_ready();
     changed.then(|| Transition { reason: verdict.reason, message: verdict.message.clone(), warning })
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::names::{HostNames, wildcards};
 use super::registry::{discard, insert};
 use super::{Caller, Labels, Learning, ObjectKey, PodSelection, Want, Wanted};
-use crate::api::{self, DependencySource};
+use crate::api::{self, DependencySource, Mode, SidecarPolicy};
 
 /// What matters of a fence: whom it is for, what it asks for, and what was learned before.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,23 @@ pub struct Fence {
     pub known: Vec<(Arc<str>, Known)>,
     /// What its spec says of how it learns.
     pub learning: Option<api::Learning>,
+    /// On which terms.
+    pub terms: Terms,
+}
+
+/// What decides, of several fences that are for one pod, which of them write a `Sidecar`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// When the fence was made.
+    pub created: Option<Timestamp>,
+    /// Whether it is enabled, and not being deleted.
+    pub enabled: bool,
+    /// The mode that its spec asks for.
+    pub mode: Option<Mode>,
+    /// The policy that its spec asks for.
+    pub sidecar_policy: Option<SidecarPolicy>,
+    /// Its label `istio.io/rev`.
+    pub revision: Option<Arc<str>>,
 }
 
 /// A call that was seen.
@@ -86,6 +103,8 @@ pub struct FenceFacts {
     pub refused: Option<Arc<str>>,
     /// Whether a source that remembers earlier calls has told all that it knows of these pods.
     pub history_told: bool,
+    /// On which terms.
+    pub terms: Terms,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -193,8 +212,8 @@ impl Fences {
         if labels.is_some() && !history_told {
             self.without_history.insert(fence.key.clone());
         }
-        let (selection, wants) = (fence.selection, fence.wants.into());
-        let facts = FenceFacts { selection, labels, wants, known, learning, refused, history_told };
+        let (selection, wants, terms) = (fence.selection, fence.wants.into(), fence.terms);
+        let facts = FenceFacts { selection, labels, wants, known, learning, refused, history_told, terms };
         self.by_key.insert(fence.key, facts);
     }
 

@@ -37,6 +37,7 @@ impl Graph {
         let mut affected = self.wanting(&changed.hosts, Some(&key.namespace));
         if !changed.hosts.is_empty() {
             affected.extend(self.fences.wanting(&namespace_word(&key.namespace)).cloned());
+            affected.extend(self.composed_with(&format!("{}/*", key.namespace)).cloned());
         }
         affected.extend(self.relabelled(&changed.labels));
         if !changed.renamed.is_empty() {
@@ -47,9 +48,7 @@ impl Graph {
         let local = changed.headless.then_some(&key.namespace).into_iter().chain(&changed.hidden);
         affected.extend(local.flat_map(|namespace| self.fences.in_namespace(namespace)).cloned());
         if changed.selector {
-            if self.follow_selector(key) {
-                affected.insert(key.clone());
-            }
+            affected.extend(self.follow_selector(key));
             let versions = old.into_iter().chain(self.registry.service(key));
             affected.extend(versions.flat_map(|service| self.named_behind(service)));
         }
@@ -79,7 +78,9 @@ impl Graph {
         // A learned host itself stays as it was found; its other names come and go.
         let named = all.iter().filter(|names| names.len() > 1).flatten();
         let routed = all.iter().flatten().flat_map(|host| self.routed_to(host));
-        asking.chain(named.flat_map(|host| self.fences.knowing(host))).cloned().chain(routed).collect()
+        let composed = hosts.iter().flat_map(|host| self.composed_with(host));
+        let knowing = named.flat_map(|host| self.fences.knowing(host));
+        asking.chain(composed).chain(knowing).cloned().chain(routed).collect()
     }
 
     /// The fences that ask for Services by labels which a Service has now and had not before, or the reverse.
@@ -103,17 +104,18 @@ impl Graph {
     }
 
     /// Takes the selector of the Service `key` over into the fence of its name.
-    fn follow_selector(&mut self, key: &ObjectKey) -> bool {
-        let Some(facts) = self.fences.get(key) else { return false };
+    fn follow_selector(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let Some(facts) = self.fences.get(key) else { return BTreeSet::new() };
         if matches!(facts.selection, PodSelection::Labels(_)) {
-            return false;
+            return BTreeSet::new();
         }
         let labels = self.labels_of(key, &facts.selection.clone());
         if let Some(facts) = self.fences.get_mut(key) {
             facts.labels.clone_from(&labels);
         }
         self.fences.forget_history(key);
-        self.workloads.select(key, labels.as_ref());
-        true
+        let mut affected = self.workloads.select(key, labels.as_ref());
+        affected.insert(key.clone());
+        affected
     }
 }

@@ -23,6 +23,8 @@ mod policies;
 mod registry;
 mod routes;
 mod selector;
+mod sharing;
+mod sidecars;
 #[cfg(test)]
 mod tests;
 mod want;
@@ -40,7 +42,7 @@ pub use callers::{CallerPattern, Identity};
 pub use coverage::{Coverage, Covered};
 pub use dns_name::{MAX_NAME, is_dns_name, is_host_name};
 pub use export_to::ExportTo;
-pub use fences::{Fence, FenceFacts, Known, Observation};
+pub use fences::{Fence, FenceFacts, Known, Observation, Terms};
 pub use key::ObjectKey;
 pub use learning::{Learning, MAX_HOSTS};
 pub use mesh_wide::MeshWide;
@@ -49,6 +51,7 @@ pub use policies::{Authority, Policy};
 pub use registry::Registry;
 pub use routes::{Asked, Source, VirtualService};
 pub use selector::{Labels, PodSelection};
+pub use sidecars::{Foreign, Origin, Sidecar};
 pub use want::{Lifetime, Want, Wanted};
 pub use workloads::{Pod, Proxy, Workloads};
 
@@ -56,6 +59,7 @@ use crate::api::DependencySource;
 use fences::Fences;
 use policies::Policies;
 use routes::Routes;
+use sidecars::Sidecars;
 
 /// One fact about the mesh that changed.
 #[derive(Clone, Debug)]
@@ -90,6 +94,10 @@ pub enum Change {
     PolicyGone(ObjectKey),
     /// The hosts that the mesh configuration names.
     MeshConfig(BTreeSet<Arc<str>>),
+    /// A `Sidecar` was added or changed.
+    Sidecar(Sidecar),
+    /// A `Sidecar` is gone.
+    SidecarGone(ObjectKey),
     /// A call was seen.
     Call(Observation),
     /// A source has looked at all direct calls of a time.
@@ -143,10 +151,12 @@ pub struct Graph {
     policies: Policies,
     /// The hosts that the mesh configuration names.
     mesh_hosts: Arc<BTreeSet<Arc<str>>>,
+    sidecars: Sidecars,
 }
 
 impl Graph {
-    /// An empty graph of a mesh whose cluster domain is `domain` (`cluster.local`).
+    /// An empty graph of a mesh whose cluster domain is `domain` (`cluster.local`), and whose root namespace is
+    /// Istio's usual one, `istio-system`.
     #[must_use]
     pub fn new(domain: &str) -> Self {
         Self::of(MeshWide { cluster_domain: domain.into(), ..MeshWide::default() })
@@ -156,7 +166,13 @@ impl Graph {
     #[must_use]
     pub fn of(mesh_wide: MeshWide) -> Self {
         let registry = Registry::new(&mesh_wide);
-        Self { registry, mesh_wide: Arc::new(mesh_wide), ..Self::default() }
+        Self { registry, mesh_wide: Arc::new(mesh_wide), ..Self::default() }.rooted_in("istio-system")
+    }
+
+    /// The same mesh, with this root namespace: where defaults for all namespaces are.
+    #[must_use]
+    pub fn rooted_in(self, namespace: &str) -> Self {
+        Self { sidecars: Sidecars::new(namespace), ..self }
     }
 
     /// What holds for the whole mesh.
@@ -270,6 +286,11 @@ impl Graph {
 
     /// Takes one change in, and names the fences for which it makes a difference.
     pub fn apply(&mut self, change: Change) -> BTreeSet<ObjectKey> {
+        let affected = self.take_in(change);
+        self.and_peers(affected)
+    }
+
+    fn take_in(&mut self, change: Change) -> BTreeSet<ObjectKey> {
         match change {
             Change::Service(service) => {
                 let (key, old) = (service.key.clone(), self.registry.service(&service.key).cloned());
@@ -310,12 +331,15 @@ impl Graph {
             Change::Fence(fence) => self.apply_fence(fence),
             Change::FenceGone(key) => {
                 self.fences.remove(&key);
-                self.workloads.select(&key, None);
-                BTreeSet::new()
+                let mut affected = self.workloads.select(&key, None);
+                affected.remove(&key);
+                affected
             }
             Change::Policy(policy) => self.apply_policy(policy),
             Change::PolicyGone(key) => self.remove_policy(&key),
             Change::MeshConfig(hosts) => self.apply_mesh_config(hosts),
+            Change::Sidecar(sidecar) => self.apply_sidecar(sidecar),
+            Change::SidecarGone(key) => self.remove_sidecar(&key),
             Change::Call(call) => self.learn(&call),
             Change::Covered(covered) => self.cover(covered),
             Change::HistoryTold(keys) => self.fences.set_history_told(keys),
@@ -351,10 +375,12 @@ impl Graph {
         let before = self.fences.get(&key).and_then(|facts| facts.labels.clone());
         let learning = Learning::of(fence.learning.as_ref(), &self.learning);
         self.fences.apply(fence, labels.clone(), learning);
+        let mut affected = BTreeSet::new();
         if labels != before {
-            self.workloads.select(&key, labels.as_ref());
+            affected = self.workloads.select(&key, labels.as_ref());
         }
-        BTreeSet::from([key])
+        affected.insert(key);
+        affected
     }
 
     fn learn(&mut self, call: &Observation) -> BTreeSet<ObjectKey> {

@@ -110,6 +110,18 @@ impl Registry {
             .unwrap_or_default()
     }
 
+    /// How many hosts there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.definers.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.definers.is_empty()
+    }
+
     /// The name by which istiod knows `host`: its own, or the closest wildcard of a `ServiceEntry` that covers it.
     #[must_use]
     pub fn canonical(&self, host: &str) -> Option<Arc<str>> {

@@ -118,6 +118,23 @@ impl Workloads {
         groups.flat_map(|(_, group)| &group.pods).filter_map(|key| self.pod(key))
     }
 
+    /// The labels of a fence's pods, each set once.
+    pub(super) fn labels_of(&self, fence: &ObjectKey) -> impl Iterator<Item = &Labels> {
+        self.by_fence.get(fence).into_iter().flatten()
+    }
+
+    /// The other fences that have a pod in common with `fence`.
+    pub(super) fn peers(&self, fence: &ObjectKey) -> BTreeSet<&ObjectKey> {
+        let groups = self.labels_of(fence).filter_map(|labels| self.group(&fence.namespace, labels));
+        groups.flat_map(|group| group.fences.iter()).filter(|other| *other != fence).collect()
+    }
+
+    /// Whether `fence` has pods, and all of them are pods of `other` too.
+    pub(super) fn covers(&self, other: &ObjectKey, fence: &ObjectKey) -> bool {
+        let both = self.by_fence.get(fence).zip(self.by_fence.get(other));
+        other.namespace == fence.namespace && both.is_some_and(|(mine, theirs)| mine.is_subset(theirs))
+    }
+
     /// The labels of a namespace's pods, each set once.
     pub(super) fn labels_in(&self, namespace: &str) -> impl Iterator<Item = &Labels> {
         self.groups.get(namespace).into_iter().flat_map(HashMap::keys)
@@ -170,8 +187,8 @@ impl Workloads {
     }
 
     /// Notes whom a fence selects from now on. It costs a look at each set of labels of its namespace, and more
-    /// only for the pods that it gains or loses.
-    pub(super) fn select(&mut self, fence: &ObjectKey, selector: Option<&Labels>) {
+    /// only for the pods that it gains or loses. Tells the fences of these, itself among them.
+    pub(super) fn select(&mut self, fence: &ObjectKey, selector: Option<&Labels>) -> BTreeSet<ObjectKey> {
         let turns = |labels: &Labels, group: &Group| {
             let selected = selector.is_some_and(|selector| labels.satisfy(selector));
             selected != group.fences.contains(fence)
@@ -179,9 +196,14 @@ impl Workloads {
         let groups = self.groups.get(&fence.namespace).into_iter().flatten();
         let turned: Vec<_> =
             groups.filter(|(labels, group)| turns(labels, group)).map(|(labels, _)| labels.clone()).collect();
+        let mut affected = BTreeSet::new();
         for labels in turned {
             self.turn(fence, &labels);
+            let group = self.group(&fence.namespace, &labels);
+            affected.extend(group.into_iter().flat_map(|group| group.fences.iter()).cloned());
+            affected.insert(fence.clone());
         }
+        affected
     }
 
     /// Takes a group into a fence, or out of it if it is in.

@@ -2,6 +2,7 @@
 
 mod authorization_policy;
 mod mesh_config;
+mod revision;
 mod service_entry;
 mod sidecar;
 mod virtual_service;
@@ -11,6 +12,7 @@ pub use authorization_policy::{
     AuthorizationPolicy, AuthorizationPolicySpec, Condition, From, PolicySelector, PolicyTarget, Rule, Source,
 };
 pub use mesh_config::MeshConfig;
+pub use revision::{Installation, REVISION};
 pub use service_entry::{ServiceEntry, ServiceEntrySpec};
 pub use sidecar::{
     EgressListener, EgressProxy, Mode, OutboundTrafficPolicy, Port, PortSelector, Sidecar, SidecarSpec,

@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The part of Istio's `Sidecar` that Palisade writes and reads back.
+/// The part of Istio's `Sidecar` that Palisade writes and reads back, and what it carries over from others'.
 #[derive(CustomResource, Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "networking.istio.io",
@@ -23,6 +23,14 @@ pub struct SidecarSpec {
     /// What these pods may call. A missing list means everything (`*/*`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<EgressListener>,
+
+    /// Listeners for what comes in, as others wrote them. A missing list means those of the pods' Services.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ingress: Vec<serde_json::Value>,
+
+    /// How many connections and requests are let in, as others wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbound_connection_pool: Option<serde_json::Value>,
 
     /// Where calls to hosts that are not listed go.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -16,7 +16,9 @@ use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::
     HttpAccessLogEntries, LogEntries,
 };
 use jiff::Timestamp;
-use palisade::graph::{Change, Fence, Graph, Labels, ObjectKey, Observation, Pod, PodSelection, Service};
+use palisade::graph::{
+    Change, Fence, Graph, Labels, ObjectKey, Observation, Pod, PodSelection, Service, Terms,
+};
 use palisade::sources::Observer;
 use palisade::sources::access_log::Metrics;
 use prometheus_client::registry::Registry;
@@ -39,6 +41,7 @@ pub fn graph(callers: u16, services: u16) -> Graph {
             wants: Vec::new(),
             known: Vec::new(),
             learning: None,
+            terms: Terms::default(),
         }));
         graph.apply(Change::Pod(Pod { key, ips: vec![caller(number)], labels, ..Pod::default() }));
     }

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use palisade::api::DependencySource;
 use palisade::graph::{
     Caller, Change, Coverage, Covered, Fence, Graph, Labels, ObjectKey, Observation, Pod, PodSelection,
-    Service,
+    Service, Terms,
 };
 use palisade::sources::Observer;
 use palisade::sources::prometheus::{CallerLabels, Metrics, Outcome, Prometheus, Query, Settings};
@@ -40,7 +40,14 @@ fn fence(name: &str) -> Change {
     let key = key(name);
     let labels = Labels::from(BTreeMap::from([("app".to_owned(), key.name.to_string())]));
     let selection = PodSelection::Labels(labels);
-    Change::Fence(Fence { key, selection, wants: Vec::new(), known: Vec::new(), learning: None })
+    Change::Fence(Fence {
+        key,
+        selection,
+        wants: Vec::new(),
+        known: Vec::new(),
+        learning: None,
+        terms: Terms::default(),
+    })
 }
 
 fn pod(workload: &str) -> Change {

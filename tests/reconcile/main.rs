@@ -33,7 +33,7 @@ use palisade::fence::{
     selection, wants,
 };
 use palisade::graph::{
-    Change, Coverage, Covered, EgressHost, Fence, Labels, ObjectKey, Observation, Pod, Service,
+    Change, Coverage, Covered, EgressHost, Fence, Labels, ObjectKey, Observation, Pod, Service, Terms,
 };
 use palisade::istio::Sidecar;
 use prometheus_client::registry::Registry;
@@ -194,6 +194,12 @@ impl Bench {
                 .filter_map(|(host, domain)| Some((host.as_str().into(), known(host, domain)?)))
                 .collect(),
             learning: fence.spec.learning.clone(),
+            terms: Terms {
+                enabled: fence.spec.enable && fence.metadata.deletion_timestamp.is_none(),
+                mode: fence.spec.mode,
+                sidecar_policy: fence.spec.sidecar_policy,
+                ..Terms::default()
+            },
         }))
         .await;
     }
@@ -377,7 +383,7 @@ async fn an_unused_host_costs_one_status_and_is_forgotten() {
     assert_eq!(bench.lines().await, [STATUS, SIDECAR]);
     let status = bench.noted_one(STATUS).body["status"].clone();
     assert_eq!(status["domains"].as_object().unwrap().keys().collect::<Vec<_>>(), [used]);
-    assert_eq!(status["conditions"][1]["reason"], reasons::CALLS_SEEN);
+    assert_eq!(status["conditions"][3]["reason"], reasons::CALLS_SEEN);
     bench.mesh.settled().await;
     let knows = |bench: &Bench| bench.mesh.graph().fence(&key()).unwrap().known.contains_key(REVIEWS);
     assert!(!knows(&bench));
@@ -399,7 +405,7 @@ async fn a_bound_that_bites_is_told_by_one_status_and_one_event() {
     assert_eq!(bench.lines().await, [SIDECAR, STATUS, EVENT]);
     let event = &bench.noted_one(EVENT).body;
     assert_eq!([&event["type"], &event["reason"]], [&json!("Warning"), &json!(reasons::HOST_LIMIT)]);
-    let degraded = &bench.noted_one(STATUS).body["status"]["conditions"][2];
+    let degraded = &bench.noted_one(STATUS).body["status"]["conditions"][4];
     assert_eq!([&degraded["type"], &degraded["status"]], [&json!(DEGRADED), &json!("True")]);
     bench.an_hour_later().await;
     assert_eq!(bench.lines().await, [SIDECAR]);
@@ -616,6 +622,9 @@ async fn a_sidecar_that_drifted_is_repaired_by_one_request() {
 #[tokio::test]
 async fn a_label_that_somebody_adds_to_our_selector_is_taken_off_again() {
     let mut bench = Bench::fenced().await;
+    let (pod, ips, mut with) = (ObjectKey::new("shop", "client-1"), vec![caller()], labels());
+    with.insert("version".to_owned(), "v2".to_owned());
+    bench.tell(Change::Pod(Pod { key: pod, ips, labels: Labels::from(with), ..Pod::default() })).await;
     let add = |sidecar: &mut Sidecar| {
         let selector = sidecar.spec.workload_selector.as_mut().unwrap();
         selector.labels.insert("version".to_owned(), "v2".to_owned());

@@ -76,7 +76,7 @@ sds_config:
 
 {{/* The operator's configuration file. */}}
 {{- define "palisade.config" -}}
-{{- $fence := pick .Values.fence "serviceLabelKey" "stableHost" "domainAliases" "maxPolicyHosts" "retention" "maxHosts" "learnNamespaces" -}}
+{{- $fence := pick .Values.fence "mode" "sidecarPolicy" "serviceLabelKey" "stableHost" "domainAliases" "maxPolicyHosts" "retention" "maxHosts" "learnNamespaces" -}}
 {{- $fence = set $fence "systemNamespaces" (append .Values.fence.systemNamespaces .Release.Namespace | uniq) -}}
 {{- $asked := .Values.prometheus -}}
 {{- $prometheus := pick $asked "url" "interval" "timeout" "window" "history" "headers" "queries" -}}
@@ -86,5 +86,6 @@ sds_config:
 {{- if $asked.ca.configMap -}}
 {{- $prometheus = set $prometheus "caFile" "/etc/palisade-prometheus/ca.crt" -}}
 {{- end -}}
-{{ dict "fence" $fence "autoFence" .Values.autoFence "prometheus" $prometheus | toPrettyJson }}
+{{- $istio := pick .Values.istio "revisions" "strictRevision" -}}
+{{ dict "fence" $fence "autoFence" .Values.autoFence "prometheus" $prometheus "istio" $istio | toPrettyJson }}
 {{- end }}

@@ -11,7 +11,9 @@ use serde_json::json;
 
 use super::*;
 use crate::api::{ServiceFence, ServiceFenceSpec};
-use crate::graph::{Change, Fence, Graph, Labels, Namespace, ObjectKey, Pod, PodSelection, Proxy, Service};
+use crate::graph::{
+    Change, Fence, Graph, Labels, Namespace, ObjectKey, Pod, PodSelection, Proxy, Service, Terms,
+};
 
 const YES: &str = "slime.io/serviceFenced=true";
 const NO: &str = "slime.io/serviceFenced=false";
@@ -536,6 +538,7 @@ fn fence_facts(name: &str) -> Fence {
         wants: Vec::new(),
         known: Vec::new(),
         learning: None,
+        terms: Terms::default(),
     }
 }
 

@@ -2,38 +2,83 @@
 
 use super::*;
 
-#[test]
-fn pods_that_a_changed_selector_takes_in_keep_every_cluster_at_first() {
-    let mut world = World::fenced();
-    world.edit(|spec| spec.workload_selector.as_mut().unwrap().labels = labels("app=client,version=v2"));
-    let plan = world.step();
-    assert_eq!(action(&plan), format!("keep: */* | route: {PROXY}"));
-    let selector = applied(&plan).spec.workload_selector.clone();
-    assert_eq!(selector.map(|selector| selector.labels), Some(labels("app=client,version=v2")));
-    assert_eq!(plan.wake, Some(world.now + SignedDuration::from_secs(50)));
-    world.run();
-    assert_eq!(world.hosts(), format!("route: {PROXY}"));
+fn selector(plan: &Plan) -> Option<BTreeMap<String, String>> {
+    applied(plan).spec.workload_selector.clone().map(|selector| selector.labels)
 }
 
 #[test]
-fn a_changed_selector_is_no_reason_to_widen_and_known_hosts_stay_routed() {
+fn pods_that_a_changed_selector_takes_in_or_leaves_change_hands_while_everything_is_routed() {
+    let mut world = World::fenced();
+    world.edit(|spec| spec.workload_selector.as_mut().unwrap().labels = labels("app=any"));
+    let (old, new) = (Some(labels("app=client")), Some(labels("app=any")));
+    let steps = [
+        (format!("keep: */* | route: {PROXY}"), old.clone()),
+        ("route: */*".to_owned(), old),
+        ("route: */*".to_owned(), new.clone()),
+        (format!("keep: */* | route: {PROXY}"), new.clone()),
+        (format!("route: {PROXY}"), new),
+    ];
+    for step in steps {
+        let plan = world.step();
+        assert_eq!((action(&plan), selector(&plan)), step);
+        match world.settle() {
+            Some(wake) => world.now = wake,
+            None => assert_eq!(world.reason(), reasons::FENCED),
+        }
+    }
+}
+
+#[test]
+fn a_selector_that_selects_the_same_pods_changes_at_once() {
     let mut world = World::fenced();
     world.tell([service("shop/reviews")]);
     world.call(REVIEWS);
     world.run();
     let known = format!("route: {PROXY} shop/{REVIEWS}");
-    assert_eq!(world.hosts(), known);
-    world.edit(|spec| spec.workload_selector.as_mut().unwrap().labels = labels("app=client,version=v2"));
+    world.tell([Change::Pod(Pod {
+        key: key("shop/client-1"),
+        ips: vec![CALLER.into()],
+        labels: Labels::from(labels("app=client,version=v2")),
+        ..Pod::default()
+    })]);
+    let both = labels("app=client,version=v2");
+    world.edit(|spec| spec.workload_selector.as_mut().unwrap().labels.clone_from(&both));
     let plan = world.step();
-    assert_eq!((action(&plan), plan.hold), (format!("keep: */* | {known}"), true));
+    assert_eq!((action(&plan), selector(&plan), plan.wake), (known, Some(both), None));
     assert_eq!((ready(&plan.status), told(&plan)), (("True", reasons::FENCED), vec![]));
-    let annotations = applied(&plan).metadata.annotations.clone();
-    assert_eq!(annotations, Some(labels(&format!("{ROUTES_REMOVED}={}", world.now))), "not {WIDENED}");
-    let drained = world.now + SignedDuration::from_secs(50);
-    assert_eq!((plan.wake, world.settle()), (Some(drained), Some(drained)));
-    world.now = drained;
-    let plan = world.step();
-    assert_eq!((action(&plan), plan.wake, world.reason()), (known, None, reasons::FENCED));
+}
+
+#[test]
+fn a_selector_that_somebody_took_off_is_put_back_whatever_the_fence_is_doing() {
+    let mut fenced = World::fenced();
+    fenced.edit_sidecar(|sidecar| sidecar.spec.workload_selector = None);
+    let plan = fenced.step();
+    assert_eq!((action(&plan), selector(&plan)), (format!("route: {PROXY}"), Some(labels("app=client"))));
+    for (what, open) in OPENINGS {
+        let mut world = World::fenced();
+        open(&mut world);
+        world.step();
+        world.edit_sidecar(|sidecar| sidecar.spec.workload_selector = None);
+        let plan = world.step();
+        assert_eq!(
+            (action(&plan), selector(&plan)),
+            (format!("keep: */* | route: {PROXY}"), Some(labels("app=client"))),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn a_sidecar_for_nobody_knows_whom_goes_at_once() {
+    let mut world = World::fenced();
+    world.edit(|spec| spec.enable = false);
+    world.select_by_service();
+    world.edit_sidecar(|sidecar| sidecar.spec.workload_selector = None);
+    assert_eq!(
+        action(&world.plan()),
+        "delete",
+        "it is everybody's, and there is no Service to tell whose it was"
+    );
 }
 
 #[test]

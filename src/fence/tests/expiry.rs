@@ -10,7 +10,7 @@ use crate::api::{DependencySource, Retention, ServiceFence};
 use crate::fence::expiry::{Expiry, FORGET_BEFORE, of};
 use crate::graph::{
     Change, Coverage, Covered, Fence, Graph, Labels, Learning, ObjectKey, Observation, Pod, PodSelection,
-    Service,
+    Service, Terms,
 };
 
 use DependencySource::{AccessLog, Prometheus};
@@ -41,7 +41,14 @@ fn graph(retention: Retention) -> Graph {
     }
     let labels = Labels::from(BTreeMap::from([("app".to_owned(), "client".to_owned())]));
     let (selection, wants, known) = (PodSelection::Labels(labels.clone()), Vec::new(), Vec::new());
-    graph.apply(Change::Fence(Fence { key: key(), selection, wants, known, learning: None }));
+    graph.apply(Change::Fence(Fence {
+        key: key(),
+        selection,
+        wants,
+        known,
+        learning: None,
+        terms: Terms::default(),
+    }));
     let ips = vec![[10, 244, 0, 1].into()];
     graph.apply(Change::Pod(Pod { key: ObjectKey::new("shop", "client-1"), ips, labels, ..Pod::default() }));
     graph
@@ -218,7 +225,14 @@ impl Mesh {
         let labels = Labels::from(BTreeMap::from([("app".to_owned(), "client".to_owned())]));
         let (selection, wants) = (PodSelection::Labels(labels), Vec::new());
         let known = known.into_iter().collect();
-        self.graph.apply(Change::Fence(Fence { key: key(), selection, wants, known, learning: None }));
+        self.graph.apply(Change::Fence(Fence {
+            key: key(),
+            selection,
+            wants,
+            known,
+            learning: None,
+            terms: Terms::default(),
+        }));
     }
 
     /// Lets go what is due, and tells which hosts that were.

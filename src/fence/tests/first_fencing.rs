@@ -49,6 +49,18 @@ fn a_new_fence_routes_to_everything_until_the_catch_all_has_turned() {
       status: "False"
       type: Ready
     - lastTransitionTime: "2026-01-01T12:00:00Z"
+      message: the Sidecar is being brought in
+      observedGeneration: 1
+      reason: Fencing
+      status: "False"
+      type: Enforced
+    - lastTransitionTime: "2026-01-01T12:00:00Z"
+      message: nobody else is for the same pods
+      observedGeneration: 1
+      reason: AsExpected
+      status: "False"
+      type: Conflict
+    - lastTransitionTime: "2026-01-01T12:00:00Z"
       message: no call of the workload was seen yet
       observedGeneration: 1
       reason: NoCallsSeen
@@ -60,6 +72,10 @@ fn a_new_fence_routes_to_everything_until_the_catch_all_has_turned() {
       reason: AsExpected
       status: "False"
       type: Degraded
+    mode: Enforce
+    observed:
+      kept: 1
+      cut: 0
     hosts: 0
     "#);
     world.now = turned - SignedDuration::from_millis(1);
@@ -119,6 +135,18 @@ fn an_empty_fence_routes_to_the_global_proxy_and_keeps_every_cluster_at_first() 
       status: "False"
       type: Ready
     - lastTransitionTime: "2026-01-01T12:00:00Z"
+      message: the Sidecar is being brought in
+      observedGeneration: 1
+      reason: Fencing
+      status: "False"
+      type: Enforced
+    - lastTransitionTime: "2026-01-01T12:00:00Z"
+      message: nobody else is for the same pods
+      observedGeneration: 1
+      reason: AsExpected
+      status: "False"
+      type: Conflict
+    - lastTransitionTime: "2026-01-01T12:00:00Z"
       message: no call of the workload was seen yet
       observedGeneration: 1
       reason: NoCallsSeen
@@ -130,6 +158,10 @@ fn an_empty_fence_routes_to_the_global_proxy_and_keeps_every_cluster_at_first() 
       reason: AsExpected
       status: "False"
       type: Degraded
+    mode: Enforce
+    observed:
+      kept: 1
+      cut: 0
     hosts: 0
     "#);
 }
@@ -189,9 +221,19 @@ fn a_selector_that_changes_while_the_sidecar_is_wide_is_no_reason_to_trim_early(
     let mut world = World::new();
     let turned = world.settle();
     world.now += SignedDuration::from_secs(1);
-    world.edit(|spec| spec.workload_selector.as_mut().unwrap().labels = labels("app=client,version=v2"));
+    world.edit(|spec| spec.workload_selector.as_mut().unwrap().labels = labels("app=any"));
     let plan = world.step();
-    assert_eq!((action(&plan), plan.wake), ("route: */*".to_owned(), turned));
+    assert_eq!(
+        (action(&plan), plan.wake),
+        ("leave".to_owned(), turned),
+        "it is still turning for the others"
+    );
+    world.now = turned.unwrap();
+    let plan = world.step();
+    let again = world.now + SignedDuration::from_secs(10);
+    assert_eq!((action(&plan), plan.wake), ("route: */*".to_owned(), Some(again)));
+    world.now = again;
+    assert_eq!(action(&world.step()), format!("keep: */* | route: {PROXY}"));
 }
 
 #[test]

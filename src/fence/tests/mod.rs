@@ -10,9 +10,12 @@ mod first_fencing;
 mod fitness;
 mod history;
 mod hosts;
+mod modes;
 mod obstacles;
 mod opening;
+mod overlap;
 mod properties;
+mod sidecars_of_others;
 mod wants;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,15 +31,15 @@ use super::domains::domains;
 use super::expiry::Expiry;
 use super::{
     CLUSTERS_ADDED, Defaults, GlobalProxy, Input, KEEP_BIND, Plan, ROUTES_REMOVED, Settings, SidecarAction,
-    Timings, WIDENED, is_owned_by, known, plan, selection,
+    Timings, WIDENED, is_owned_by, is_wide, known, plan, selection,
 };
 use crate::api::{
     Dependency, DependencySource, READY, RecyclingStrategy, ServiceFence, ServiceFenceSpec,
     ServiceFenceStatus, WorkloadSelector, reasons,
 };
 use crate::graph::{
-    CallerPattern, Change, EgressHost, Fence, Graph, Known, Labels, ObjectKey, Observation, Pod, Policy,
-    Service, ServiceEntry, Want, Wanted,
+    self, CallerPattern, Change, EgressHost, Fence, Graph, Known, Labels, ObjectKey, Observation, Origin,
+    Pod, Policy, Service, ServiceEntry, Terms, Want, Wanted,
 };
 use crate::istio::{EgressListener, Mode, Sidecar};
 
@@ -97,7 +100,9 @@ fn entry(name: &str, host: &str) -> Change {
 struct World {
     fence: ServiceFence,
     sidecar: Option<Sidecar>,
+    sidecar_created: Option<Timestamp>,
     graph: Graph,
+    defaults: Defaults,
     open_all: bool,
     /// Since when the mesh has been known.
     since: Timestamp,
@@ -121,8 +126,10 @@ impl World {
         fence.metadata.generation = Some(1);
         let now = "2026-01-01T12:00:00.25Z".parse().unwrap();
         let graph = Graph::new("cluster.local");
+        let (defaults, since, patience) = (Defaults::default(), now, None);
+        let (sidecar, sidecar_created, open_all) = (None, None, false);
         let mut world =
-            Self { fence, sidecar: None, graph, open_all: false, since: now, patience: None, now };
+            Self { fence, sidecar, sidecar_created, graph, defaults, open_all, since, patience, now };
         let pod = |name: &str, ips: &[[u8; 4]], with: &str| {
             let ips = ips.iter().copied().map(Into::into).collect();
             Change::Pod(Pod { key: key(name), ips, labels: Labels::from(labels(with)), ..Pod::default() })
@@ -167,6 +174,7 @@ impl World {
 
     fn edit_sidecar(&mut self, edit: impl FnOnce(&mut Sidecar)) {
         edit(self.sidecar.as_mut().unwrap());
+        self.sidecar_listed();
     }
 
     /// The watch tells of the fence as it stands.
@@ -180,8 +188,31 @@ impl World {
                 .filter_map(|(host, domain)| Some((host.as_str().into(), known(host, domain)?)))
                 .collect(),
             learning: self.fence.spec.learning.clone(),
+            terms: Terms {
+                enabled: self.fence.spec.enable,
+                mode: self.fence.spec.mode,
+                sidecar_policy: self.fence.spec.sidecar_policy,
+                ..Terms::default()
+            },
         };
         self.tell([Change::Fence(fence)]);
+    }
+
+    /// The watch tells of the Sidecar of the fence's name as it stands.
+    fn sidecar_listed(&mut self) {
+        let Some(sidecar) = &self.sidecar else {
+            self.sidecar_created = None;
+            return self.tell([Change::SidecarGone(key("shop/client"))]);
+        };
+        let origin = if self.has_own_sidecar() {
+            Origin::Fence { wide: is_wide(sidecar) }
+        } else {
+            Origin::Other(Arc::new(sidecar.spec.clone()))
+        };
+        let created = Some(*self.sidecar_created.get_or_insert(self.now));
+        let change =
+            Change::Sidecar(graph::Sidecar { key: key("shop/client"), created, revision: None, origin });
+        self.tell([change]);
     }
 
     fn plan(&self) -> Plan {
@@ -189,7 +220,7 @@ impl World {
             fence: &self.fence,
             sidecar: self.sidecar.as_ref(),
             graph: &self.graph,
-            settings: &Settings { patience: self.patience, ..settings() },
+            settings: &Settings { defaults: self.defaults.clone(), patience: self.patience, ..settings() },
             open_all: self.open_all,
             since: self.since,
             now: self.now,
@@ -205,6 +236,7 @@ impl World {
             }
             SidecarAction::Delete => self.sidecar = None,
         }
+        self.sidecar_listed();
         // As it comes back from the API server.
         let status = serde_json::to_string(&plan.status).unwrap();
         self.fence.status = serde_json::from_str(&status).unwrap();

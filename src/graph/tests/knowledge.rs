@@ -110,6 +110,7 @@ fn remembering(host: &str, known: Known) -> Change {
         wants: Vec::new(),
         known: vec![(host.into(), known)],
         learning: None,
+        terms: Terms::default(),
     })
 }
 

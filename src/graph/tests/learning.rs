@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::super::{
     Caller, Change, Coverage, Covered, Fence, Graph, Judgement, Labels, Learning, ObjectKey, Observation,
-    Pod, PodSelection, Service, ServiceEntry,
+    Pod, PodSelection, Service, ServiceEntry, Terms,
 };
 use crate::api::{self, DependencySource, Retention};
 
@@ -32,7 +32,14 @@ fn at(minutes: i64) -> Timestamp {
 
 fn fence(learning: Option<api::Learning>) -> Change {
     let (wants, known) = (Vec::new(), Vec::new());
-    Change::Fence(Fence { key: key(), selection: PodSelection::Labels(labels()), wants, known, learning })
+    Change::Fence(Fence {
+        key: key(),
+        selection: PodSelection::Labels(labels()),
+        wants,
+        known,
+        learning,
+        terms: Terms::default(),
+    })
 }
 
 fn host(name: &str, namespace: &str) -> String {

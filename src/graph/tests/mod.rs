@@ -7,6 +7,7 @@ mod knowledge;
 mod learning;
 mod properties;
 mod routes;
+mod sharing;
 mod touching;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,10 +19,11 @@ use proptest::prelude::*;
 
 use super::{
     Authority, Caller, CallerPattern, Change, ExportTo, Fence, FenceFacts, Graph, Identity, Judgement, Known,
-    Labels, Learning, Namespace, ObjectKey, Observation, Pod, PodSelection, Policy, Proxy, Service,
-    ServiceEntry, Want, Wanted,
+    Labels, Learning, Namespace, ObjectKey, Observation, Origin, Pod, PodSelection, Policy, Proxy, Service,
+    ServiceEntry, Sidecar, Terms, Want, Wanted,
 };
 use crate::api::{DependencySource, Retention};
+use crate::istio::{EgressListener, SidecarSpec, WorkloadSelector};
 
 /// An eighth of the retention of [`graph`].
 const LAST_SEEN_PRECISION: SignedDuration = SignedDuration::from_hours(1);
@@ -90,6 +92,22 @@ fn selecting(name: &str, selector: &str) -> Change {
 
 fn of_service(name: &str) -> Change {
     fence(name, PodSelection::Service, &[])
+}
+
+/// Somebody else's Sidecar, without a selector or with one.
+fn foreign(name: &str, selector: Option<&str>, hosts: &[&str]) -> Sidecar {
+    let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+    let spec = SidecarSpec {
+        workload_selector: selector.map(|text| WorkloadSelector { labels: labels(text).as_map().clone() }),
+        egress: vec![EgressListener { hosts, ..EgressListener::default() }],
+        ..SidecarSpec::default()
+    };
+    Sidecar { key: key(name), created: Some(at(0)), revision: None, origin: Origin::Other(Arc::new(spec)) }
+}
+
+/// The Sidecar of the fence of its name.
+fn own(name: &str, wide: bool) -> Sidecar {
+    Sidecar { key: key(name), created: Some(at(0)), revision: None, origin: Origin::Fence { wide } }
 }
 
 fn seen(caller: u8, host: &str, minute: i64) -> Observation {

@@ -109,6 +109,7 @@ struct Objects {
     policies: BTreeMap<ObjectKey, Policy>,
     mesh_hosts: BTreeSet<Arc<str>>,
     routes: BTreeMap<ObjectKey, VirtualService>,
+    sidecars: BTreeMap<ObjectKey, Sidecar>,
 }
 
 impl Objects {
@@ -129,6 +130,8 @@ impl Objects {
             Change::MeshConfig(hosts) => self.mesh_hosts = hosts,
             Change::VirtualService(o) => drop(self.routes.insert(o.key.clone(), o)),
             Change::VirtualServiceGone(key) => drop(self.routes.remove(&key)),
+            Change::Sidecar(o) => drop(self.sidecars.insert(o.key.clone(), o)),
+            Change::SidecarGone(key) => drop(self.sidecars.remove(&key)),
             Change::Call(_) | Change::Covered(_) | Change::HistoryTold(_) | Change::Forget(..) => {}
         }
     }
@@ -142,15 +145,9 @@ impl Objects {
         let routes = self.routes.values().cloned().map(Change::VirtualService);
         let mesh = Change::MeshConfig(self.mesh_hosts.clone());
         let policies = self.policies.values().cloned().map(Change::Policy);
-        services
-            .chain(entries)
-            .chain(pods)
-            .chain(fences)
-            .chain(namespaces)
-            .chain(policies)
-            .chain([mesh])
-            .chain(routes)
-            .collect()
+        let sidecars = self.sidecars.values().cloned().map(Change::Sidecar);
+        let others = namespaces.chain(policies).chain(sidecars).chain([mesh]).chain(routes);
+        services.chain(entries).chain(pods).chain(fences).chain(others).collect()
     }
 }
 
@@ -261,6 +258,31 @@ fn in_a_mesh() -> Graph {
     Graph::new("cluster.local").under(Authority { root_namespace: "root".into(), global_proxy: Some(proxy) })
 }
 
+fn some_terms() -> impl Strategy<Value = Terms> {
+    let revision = prop::sample::select(vec![None, Some(Arc::from("a")), Some(Arc::from("b"))]);
+    (0i64..3, any::<bool>(), revision).prop_map(|(created, enabled, revision)| Terms {
+        created: Some(at(created)),
+        enabled,
+        revision,
+        ..Terms::default()
+    })
+}
+
+fn some_sidecar() -> impl Strategy<Value = Sidecar> {
+    let name =
+        prop::sample::select(vec!["shop/client", "shop/default", "other/default", "istio-system/default"]);
+    let hosts =
+        vec!["*/*", "./*", "shop/*", "~/*", "*/www.example.com", "shop/reviews.shop.svc.cluster.local"];
+    let selector = prop::sample::select(vec![None, Some(""), Some("app=client"), Some("tier=web")]);
+    let foreign = (name.clone(), selector, prop::sample::subsequence(hosts, 0..=3), 0i64..2).prop_map(
+        |(name, selector, hosts, created)| Sidecar {
+            created: Some(at(created)),
+            ..foreign(name, selector, &hosts)
+        },
+    );
+    prop_oneof![foreign, (name, any::<bool>()).prop_map(|(name, wide)| own(name, wide))]
+}
+
 fn some_change() -> impl Strategy<Value = Change> {
     let selection = prop_oneof![
         Just(PodSelection::Service),
@@ -274,11 +296,12 @@ fn some_change() -> impl Strategy<Value = Change> {
         1 => some_key().prop_map(Change::ServiceEntryGone),
         4 => some_pod().prop_map(Change::Pod),
         1 => some_pod().prop_map(|pod| Change::PodGone(pod.key)),
-        4 => (some_key(), selection, some_wants())
-            .prop_map(|(key, selection, wants)| {
-                let known = vec![(REVIEWS.into(), knowledge(&["shop"], 0, 0))];
-                Change::Fence(Fence { key, selection, wants, known, ..Fence::default() })
-            }),
+        4 => (some_key(), selection, some_wants(), some_terms()).prop_map(|(key, selection, wants, terms)| {
+            let known = vec![(REVIEWS.into(), knowledge(&["shop"], 0, 0))];
+            Change::Fence(Fence { key, selection, wants, known, learning: None, terms })
+        }),
+        3 => some_sidecar().prop_map(Change::Sidecar),
+        1 => some_sidecar().prop_map(|sidecar| Change::SidecarGone(sidecar.key)),
         1 => some_key().prop_map(Change::FenceGone),
         2 => some_labels().prop_map(|labels| Change::Namespace(Namespace { name: "shop".into(), labels })),
         1 => Just(Change::NamespaceGone(ObjectKey::new("", "shop"))),
@@ -293,6 +316,15 @@ fn some_change() -> impl Strategy<Value = Change> {
 
 /// Everything about a fence that decisions rest on.
 fn view(graph: &Graph, key: &ObjectKey) -> String {
+    let peers = graph.peers(key).into_iter();
+    let peers: Vec<_> = peers
+        .map(|peer| (peer, graph.covers(peer, key), graph.covers(key, peer), own_view(graph, peer)))
+        .collect();
+    format!("{} {peers:?}", own_view(graph, key))
+}
+
+/// What it says of itself, and of Sidecars.
+fn own_view(graph: &Graph, key: &ObjectKey) -> String {
     let Some(facts) = graph.fence(key) else { return String::new() };
     let registry = graph.registry();
     let resolve = |want: &Want| match &want.hosts {
@@ -307,6 +339,11 @@ fn view(graph: &Graph, key: &ObjectKey) -> String {
     let pods: BTreeMap<_, _> =
         graph.workloads().of_fence(key).map(|pod| (&pod.key, (&pod.labels, pod.proxy))).collect();
     let around = (pods, graph.declared(key), graph.namespace(&key.namespace), headless, hidden);
+    let over: Vec<_> = graph.foreign_over(key).map(|foreign| &foreign.key).collect();
+    let default = graph.default_sidecar(key);
+    let hosts = default.map(|foreign| foreign.hosts(&key.namespace, graph.registry()).collect::<Vec<_>>());
+    let sidecars = (over, default.map(|foreign| &foreign.key), hosts, graph.is_wide(key), &facts.terms);
+    let around = (around, sidecars, graph.foreign(key).is_some());
     let names: Vec<BTreeSet<_>> =
         facts.known.keys().map(|host| registry.other_names(host).collect()).collect();
     let FenceFacts { labels, wants, known, .. } = facts;

@@ -1,0 +1,141 @@
+//! Who else is for the pods of a fence, and what that means for it. istiod gives a pod one `Sidecar`: of those whose
+//! selector matches, the oldest (Istio 1.31, `PushContext.getSidecarScope`).
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::Defaults;
+use crate::api::{Dependency, DependencySource, DomainStatus, Mode, SidecarPolicy};
+use crate::graph::{EgressHost, Foreign, Graph, ObjectKey, Terms};
+
+/// The graph as one fence sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Others<'a> {
+    graph: &'a Graph,
+    defaults: &'a Defaults,
+    fence: &'a ObjectKey,
+}
+
+impl<'a> Others<'a> {
+    pub(super) fn of(fence: &'a ObjectKey, graph: &'a Graph, defaults: &'a Defaults) -> Self {
+        Self { graph, defaults, fence }
+    }
+
+    /// The same, as another fence sees it.
+    fn seen_by(self, fence: &'a ObjectKey) -> Self {
+        Self { fence, ..self }
+    }
+
+    /// The fences that have pods in common with this one.
+    pub(super) fn peers(self) -> impl Iterator<Item = &'a ObjectKey> {
+        self.graph.peers(self.fence).into_iter()
+    }
+
+    fn terms(self) -> Option<&'a Terms> {
+        self.graph.fence(self.fence).map(|facts| &facts.terms)
+    }
+
+    fn policy(self) -> SidecarPolicy {
+        self.terms().and_then(|terms| terms.sidecar_policy).unwrap_or(self.defaults.sidecar_policy)
+    }
+
+    /// The `Sidecar` of somebody else that the fence steps back from.
+    pub(super) fn conflict(self) -> Option<&'a Foreign> {
+        let conflicts = |foreign: &&Foreign| match self.policy() {
+            SidecarPolicy::Compose => foreign.key == *self.fence || !self.is_preferred_to(foreign),
+            SidecarPolicy::Defer => true,
+        };
+        let named = self.graph.foreign(self.fence).into_iter();
+        named.chain(self.graph.foreign_over(self.fence)).find(conflicts)
+    }
+
+    /// Whether istiod takes the fence's own `Sidecar`, not `foreign`. If both are as old, nobody can tell.
+    fn is_preferred_to(self, foreign: &Foreign) -> bool {
+        let own = self.graph.sidecar_created(self.fence);
+        own.zip(foreign.created).is_some_and(|(own, theirs)| own < theirs)
+    }
+
+    /// The Sidecars whose place the fence's own takes, and which it therefore carries: with policy `Compose` those
+    /// that are for pods of the fence, oldest first; else the default one.
+    pub(super) fn composed(self) -> Vec<&'a Foreign> {
+        let composes = self.policy() == SidecarPolicy::Compose;
+        let mut over: Vec<_> =
+            composes.then(|| self.graph.foreign_over(self.fence)).into_iter().flatten().collect();
+        over.sort_by_key(|foreign| (foreign.created, &foreign.key));
+        if over.is_empty() { self.graph.default_sidecar(self.fence).into_iter().collect() } else { over }
+    }
+
+    /// Whether the fence is to write a `Sidecar`, or would be if no other fence did it.
+    fn enforces(self) -> bool {
+        let mode = |terms: &Terms| terms.mode.unwrap_or(self.defaults.mode);
+        self.terms().is_some_and(|terms| terms.enabled && mode(terms) == Mode::Enforce)
+            && self.conflict().is_none()
+    }
+
+    /// The fence that writes a `Sidecar` for all pods of this one: the oldest of those that are older than it.
+    pub(super) fn carrier(self) -> Option<&'a ObjectKey> {
+        let age = self.age();
+        self.peers()
+            .map(|peer| self.seen_by(peer))
+            .filter(|peer| peer.age() < age && self.graph.covers(peer.fence, self.fence) && peer.enforces())
+            .min_by_key(|peer| peer.age())
+            .map(|peer| peer.fence)
+    }
+
+    fn age(self) -> (Option<Timestamp>, &'a ObjectKey) {
+        (self.terms().and_then(|terms| terms.created), self.fence)
+    }
+
+    fn writes(self) -> bool {
+        self.enforces() && self.carrier().is_none()
+    }
+
+    /// Another fence that writes a `Sidecar` for some of the pods of this one.
+    pub(super) fn overlapping(self) -> Option<&'a ObjectKey> {
+        self.peers().find(|peer| self.seen_by(peer).writes())
+    }
+
+    /// Whether another fence's `Sidecar`, for pods of this one, is about to go. Until then this one's routes to
+    /// everything, so that these pods change from one that is wide to another that is.
+    pub(super) fn is_being_left(self) -> bool {
+        self.peers().any(|peer| self.graph.is_wide(peer).is_some() && !self.seen_by(peer).writes())
+    }
+
+    /// Whether pods of the fence would get a trimmed `Sidecar` in one step if its own went.
+    pub(super) fn is_above_a_trimmed_one(self) -> bool {
+        self.peers().any(|peer| self.graph.is_wide(peer) == Some(false))
+    }
+}
+
+/// Adds the hosts of another fence.
+pub(super) fn share(domains: &mut BTreeMap<String, Dependency>, others: BTreeMap<String, Dependency>) {
+    for (name, other) in others {
+        add(domains, name, DependencySource::Fence, other.hosts);
+    }
+}
+
+/// Adds the hosts of somebody else's `Sidecar`.
+pub(super) fn compose(domains: &mut BTreeMap<String, Dependency>, hosts: impl Iterator<Item = EgressHost>) {
+    for host in hosts {
+        add(domains, host.host.to_string(), DependencySource::Sidecar, vec![host.to_string()]);
+    }
+}
+
+/// Adds a host that somebody else states. Who said so is only told of a host that the fence does not have itself.
+fn add(
+    domains: &mut BTreeMap<String, Dependency>,
+    name: String,
+    source: DependencySource,
+    hosts: Vec<String>,
+) {
+    if hosts.is_empty() {
+        return;
+    }
+    let new = || Dependency { sources: vec![source], ..Dependency::default() };
+    let domain = domains.entry(name).or_insert_with(new);
+    domain.status = DomainStatus::Active;
+    domain.hosts.extend(hosts);
+    domain.hosts.sort();
+    domain.hosts.dedup();
+}

@@ -1,0 +1,128 @@
+use super::conditions::Statement;
+use super::fitness::{self, Pods};
+use super::plan::Situation;
+use super::status::Verdict;
+use crate::api::{CONFLICT, Mode, reasons};
+
+/// What a fence is to do about its workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stance {
+    /// Give it what it uses, and nothing else.
+    Enforce,
+    /// Give it its full configuration back; when its `Sidecar` is gone, this holds.
+    Withdraw(Verdict),
+    /// Leave everything as it is.
+    Wait(Verdict),
+}
+
+impl Stance {
+    /// Whether somebody wants to know what the fence lists, or would list.
+    pub(super) fn is_of_interest(&self) -> bool {
+        match self {
+            Self::Enforce => true,
+            Self::Withdraw(verdict) => verdict.reason == reasons::OBSERVING,
+            Self::Wait(_) => false,
+        }
+    }
+}
+
+impl Situation<'_> {
+    pub(super) fn stance(&self) -> Stance {
+        if self.closing() {
+            return Stance::Withdraw(Verdict::new(reasons::OPEN, "the workload has its full configuration"));
+        }
+        let observes = self.mode() == Mode::Observe;
+        if observes {
+            return Stance::Withdraw(self.obstacle().unwrap_or_else(|| {
+                let message = "what the workload uses is learned and reported; it has its full configuration";
+                Verdict::new(reasons::OBSERVING, message)
+            }));
+        }
+        if let Some(verdict) = self.conflict() {
+            return Stance::Withdraw(verdict);
+        }
+        match self.obstacle() {
+            Some(verdict) => Stance::Wait(verdict),
+            None => self.carried().map_or(Stance::Enforce, Stance::Withdraw),
+        }
+    }
+
+    fn carried(&self) -> Option<Verdict> {
+        let carrier = self.others().carrier()?;
+        let message = format!(
+            "the older ServiceFence {carrier} selects all pods of this one: its Sidecar lists the hosts of both"
+        );
+        Some(Verdict::new(reasons::CARRIED_BY, message))
+    }
+
+    /// What keeps any `Sidecar` from doing the workload good.
+    fn obstacle(&self) -> Option<Verdict> {
+        let name = &self.key;
+        match self.facts.and_then(|facts| facts.labels.as_ref()) {
+            None => {
+                let message =
+                    format!("there is no Service {name}: create it, or set spec.workloadSelector.labels");
+                Some(Verdict::new(reasons::SERVICE_NOT_FOUND, message))
+            }
+            Some(labels) if labels.is_empty() => {
+                let message = format!("the Service {name} has no selector: set spec.workloadSelector.labels");
+                Some(Verdict::new(reasons::SERVICE_WITHOUT_SELECTOR, message))
+            }
+            Some(_) => self.misfit(),
+        }
+    }
+
+    fn misfit(&self) -> Option<Verdict> {
+        let namespace = &self.key.namespace;
+        if self.input.settings.defaults.system_namespaces.iter().any(|system| **system == **namespace) {
+            let message = format!(
+                "{namespace} is a namespace of the cluster or the mesh itself: nothing is fenced there"
+            );
+            return Some(Verdict::new(reasons::SYSTEM_NAMESPACE, message));
+        }
+        match fitness::pods(self.input.graph, &self.key) {
+            Pods::Unfit(unfit) => Some(Verdict::new(unfit.reason(), unfit.message())),
+            // A Sidecar that no pod has is a finding of `istioctl analyze` (IST0101). Once there, it stays: a
+            // workload that is scaled to zero comes back to it.
+            Pods::None if self.own.is_none() => {
+                let message = "no pod has been there yet: the Sidecar comes with the first";
+                Some(Verdict::new(reasons::NO_PODS, message))
+            }
+            Pods::Fit | Pods::None => None,
+        }
+    }
+
+    /// Somebody else's `Sidecar` that has the name of the fence's, or is for its pods.
+    fn conflict(&self) -> Option<Verdict> {
+        let name = &self.key;
+        let message = match self.others().conflict().map(|foreign| &foreign.key) {
+            _ if self.is_named_by_another() => format!(
+                "a Sidecar {name} exists that this fence did not write: delete or rename it to have the workload fenced"
+            ),
+            Some(key) => format!(
+                "the Sidecar {key}, which this fence did not write, selects pods of it: delete it or change its workloadSelector to have the workload fenced"
+            ),
+            None => return None,
+        };
+        Some(Verdict::new(reasons::SIDECAR_CONFLICT, message))
+    }
+
+    /// What the condition `Conflict` tells.
+    pub(super) fn contradiction(&self, stance: &Stance) -> Statement {
+        let other = self.others().overlapping().filter(|_| *stance == Stance::Enforce);
+        match (stance, other) {
+            (Stance::Withdraw(verdict), _) if verdict.reason == reasons::SIDECAR_CONFLICT => {
+                verdict.says(CONFLICT, true)
+            }
+            (_, Some(other)) => {
+                let message = format!(
+                    "the ServiceFence {other} selects some pods of this one: the Sidecars of both list the hosts of both, and Istio takes the older one"
+                );
+                Verdict::new(reasons::OVERLAPPING_FENCE, message).says(CONFLICT, true)
+            }
+            (_, None) => {
+                Verdict::new(reasons::AS_EXPECTED, "nobody else is for the same pods").says(CONFLICT, false)
+            }
+        }
+    }
+}

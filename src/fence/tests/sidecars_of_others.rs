@@ -1,0 +1,126 @@
+//! Sidecars that somebody else wrote.
+
+use super::*;
+use crate::api::{CONFLICT, SidecarPolicy};
+use crate::istio::{SidecarSpec, WorkloadSelector as SidecarSelector};
+
+fn foreign(name: &str, selector: Option<&str>, minutes: i64, hosts: &[&str]) -> graph::Sidecar {
+    let listener = EgressListener {
+        hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+        ..EgressListener::default()
+    };
+    let spec = SidecarSpec {
+        workload_selector: selector.map(|text| SidecarSelector { labels: labels(text) }),
+        egress: vec![listener],
+        ingress: vec![serde_json::json!({ "port": { "number": 8080 } })],
+        ..SidecarSpec::default()
+    };
+    let created = "2026-01-01T12:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_mins(minutes);
+    graph::Sidecar {
+        key: key(name),
+        created: Some(created),
+        revision: None,
+        origin: Origin::Other(Arc::new(spec)),
+    }
+}
+
+fn conflict(world: &World) -> Option<&str> {
+    let mut conditions = world.fence.status.iter().flat_map(|status| &status.conditions);
+    conditions
+        .find(|condition| condition.type_ == CONFLICT && condition.status == "True")
+        .map(|condition| condition.message.as_str())
+}
+
+#[test]
+fn a_fence_steps_back_from_a_sidecar_for_its_pods_and_comes_back_when_it_goes() {
+    let mut world = World::fenced();
+    world.tell([Change::Sidecar(foreign("shop/theirs", Some("app=client"), 0, &["./*"]))]);
+    let plan = world.step();
+    assert_eq!(action(&plan), format!("keep: */* | route: {PROXY}"), "it opens first");
+    assert_eq!(ready(&plan.status), ("False", reasons::SIDECAR_CONFLICT));
+    assert_eq!(told(&plan), [(reasons::SIDECAR_CONFLICT, true)]);
+    assert!(conflict(&world).unwrap().contains("shop/theirs"), "{:?}", conflict(&world));
+    world.run();
+    assert_eq!(world.hosts(), "no Sidecar");
+    assert_eq!(world.reason(), reasons::SIDECAR_CONFLICT);
+    world.tell([Change::SidecarGone(key("shop/theirs"))]);
+    world.run();
+    assert_eq!((world.hosts(), conflict(&world)), (format!("route: {PROXY}"), None));
+}
+
+#[test]
+fn only_a_sidecar_that_selects_pods_of_the_fence_is_a_conflict() {
+    for (what, sidecar) in [
+        ("other pods", foreign("shop/theirs", Some("app=any"), 0, &[])),
+        ("another namespace", foreign("other/theirs", Some("app=client"), 0, &[])),
+        ("a default", foreign("shop/default", None, 0, &["./*"])),
+    ] {
+        let mut world = World::new();
+        world.tell([Change::Sidecar(sidecar)]);
+        world.run();
+        assert_eq!((world.reason(), conflict(&world)), (reasons::FENCED, None), "{what}");
+    }
+}
+
+#[test]
+fn the_sidecar_of_the_fences_name_is_a_conflict_even_if_it_is_for_other_pods() {
+    let mut world = World::new();
+    world.tell([Change::Sidecar(foreign("shop/client", Some("app=any"), 0, &[]))]);
+    world.step();
+    assert!(conflict(&world).unwrap().contains("shop/client"), "{:?}", conflict(&world));
+}
+
+#[test]
+fn a_default_sidecar_is_composed_with() {
+    let mut world = World::new();
+    world.tell([service("db/mysql"), service("db/redis"), service("shop/other")]);
+    let hosts = ["./*", "db/mysql.db.svc.cluster.local"];
+    world.tell([Change::Sidecar(foreign("istio-system/default", None, 0, &hosts))]);
+    world.run();
+    assert_eq!(world.hosts(), format!("route: db/mysql.db.svc.cluster.local {PROXY}"));
+    assert_eq!(
+        world.sidecar.as_ref().unwrap().spec.ingress,
+        [serde_json::json!({ "port": { "number": 8080 } })]
+    );
+    let status = world.fence.status.clone().unwrap();
+    assert_eq!(status.domains["mysql.db.svc.cluster.local"].sources, [DependencySource::Sidecar]);
+    world.tell([Change::Sidecar(foreign("shop/default", None, 0, &["db/*"]))]);
+    world.run();
+    let both = "db/mysql.db.svc.cluster.local db/redis.db.svc.cluster.local";
+    assert_eq!(world.hosts(), format!("route: {both} {PROXY}"), "that of its own namespace is nearer");
+    world.tell([Change::SidecarGone(key("shop/default")), Change::SidecarGone(key("istio-system/default"))]);
+    world.run();
+    assert_eq!(world.hosts(), format!("route: {PROXY}"));
+    assert_eq!(world.sidecar.as_ref().unwrap().spec.ingress, [serde_json::Value::Null; 0]);
+}
+
+#[test]
+fn a_fence_composes_with_a_younger_sidecar_and_steps_back_from_an_older_one() {
+    for (minutes, composes) in [(-5, false), (0, false), (5, true)] {
+        let mut world = World::new();
+        world.edit(|spec| spec.sidecar_policy = Some(SidecarPolicy::Compose));
+        world.run();
+        world.tell([service("db/mysql")]);
+        let hosts = ["db/mysql.db.svc.cluster.local"];
+        world.tell([Change::Sidecar(foreign("shop/theirs", Some("app=client"), minutes, &hosts))]);
+        world.run();
+        if composes {
+            assert_eq!(world.hosts(), format!("route: db/mysql.db.svc.cluster.local {PROXY}"));
+            assert_eq!((world.reason(), conflict(&world)), (reasons::FENCED, None));
+            assert_eq!(world.sidecar.as_ref().unwrap().spec.ingress.len(), 1);
+        } else {
+            assert_eq!((world.hosts(), world.reason()), ("no Sidecar".to_owned(), reasons::SIDECAR_CONFLICT));
+        }
+    }
+}
+
+#[test]
+fn a_fence_hands_its_revision_to_its_sidecar() {
+    let mut world = World::fenced();
+    world.fence.metadata.labels = Some(labels("istio.io/rev=canary,team=a"));
+    let ours = labels("istio.io/rev=canary,app.kubernetes.io/managed-by=palisade");
+    assert_eq!(applied(&world.step()).metadata.labels, Some(ours));
+    world.fence.metadata.labels = None;
+    assert_eq!(applied(&world.step()).metadata.labels, Some(labels("app.kubernetes.io/managed-by=palisade")));
+    assert!(world.is_quiet(&world.plan()));
+}

@@ -1,0 +1,198 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use imbl::{HashMap, OrdSet};
+use jiff::Timestamp;
+
+use super::registry::discard;
+use super::{EgressHost, Labels, ObjectKey, Registry};
+use crate::istio::SidecarSpec;
+
+/// A `Sidecar`, a fence's or somebody else's.
+#[derive(Clone, Debug)]
+pub struct Sidecar {
+    /// Its namespace and name.
+    pub key: ObjectKey,
+    /// When it was made: of several that are for a pod, istiod takes the oldest.
+    pub created: Option<Timestamp>,
+    /// Its label `istio.io/rev`: other revisions do not read it.
+    pub revision: Option<Arc<str>>,
+    /// Whose it is.
+    pub origin: Origin,
+}
+
+/// Whose a `Sidecar` is.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// That of the fence of its name.
+    Fence {
+        /// Whether it routes to everything.
+        wide: bool,
+    },
+    /// Somebody else's.
+    Other(Arc<SidecarSpec>),
+}
+
+/// A `Sidecar` that is no fence's.
+#[derive(Clone, Debug)]
+pub struct Foreign {
+    /// Its namespace and name.
+    pub key: ObjectKey,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// The revision that reads it; none: all do.
+    pub revision: Option<Arc<str>>,
+    /// What it says.
+    pub spec: Arc<SidecarSpec>,
+}
+
+impl Foreign {
+    /// Whether it is for a namespace's pods that have none of their own.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        self.spec.workload_selector.is_none()
+    }
+
+    /// Whether a pod with these labels is among those that it selects. To istiod, a selector without labels selects
+    /// every pod of the namespace.
+    #[must_use]
+    pub fn selects(&self, pod: &Labels) -> bool {
+        let selector = self.spec.workload_selector.as_ref();
+        selector.is_some_and(|s| s.labels.iter().all(|(key, value)| pod.as_map().get(key) == Some(value)))
+    }
+
+    /// The hosts that it names: whole (`shop/reviews.shop.svc.cluster.local`), or all of a namespace that it names
+    /// (`monitoring/*`), one by one. What has a wildcard for a namespace, or means the own one as a whole (`./*`),
+    /// says how far a workload may see, not what it needs.
+    pub fn hosts<'a>(
+        &'a self,
+        namespace: &'a str,
+        registry: &'a Registry,
+    ) -> impl Iterator<Item = EgressHost> + 'a {
+        self.wants(namespace).flat_map(move |(scope, host)| {
+            let all = (host == "*").then(|| registry.hosts_in(scope));
+            let one = (host != "*").then(|| {
+                let definers = registry.namespaces(host).into_iter();
+                definers
+                    .filter(move |definer| scope == "*" || **definer == *scope)
+                    .map(move |namespace| EgressHost { namespace, host: host.into() })
+            });
+            all.into_iter().flatten().chain(one.into_iter().flatten())
+        })
+    }
+
+    fn wants<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> + 'a {
+        let hosts = self.spec.egress.iter().flat_map(|listener| &listener.hosts);
+        let named = hosts.filter_map(|host| host.split_once('/'));
+        named
+            .filter(|(scope, host)| !scope.starts_with('~') && (*host != "*" || !matches!(*scope, "*" | ".")))
+            .map(move |(scope, host)| (if scope == "." { namespace } else { scope }, host))
+    }
+}
+
+/// The Sidecars of the mesh.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sidecars {
+    /// Whose pods without a default `Sidecar` of their namespace get the one of this namespace.
+    root: Arc<str>,
+    own: HashMap<ObjectKey, Own>,
+    foreign: HashMap<Arc<str>, Arc<BTreeMap<Arc<str>, Foreign>>>,
+    /// What default Sidecars name (a host, or `namespace/*`) → those that do.
+    wanted_by: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+}
+
+/// A fence's own `Sidecar`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own {
+    pub(super) wide: bool,
+    pub(super) created: Option<Timestamp>,
+}
+
+impl Sidecars {
+    pub(super) fn new(root: &str) -> Self {
+        Self { root: root.into(), ..Self::default() }
+    }
+
+    pub(super) fn root(&self) -> &str {
+        &self.root
+    }
+
+    pub(super) fn own(&self, fence: &ObjectKey) -> Option<Own> {
+        self.own.get(fence).copied()
+    }
+
+    /// Takes a `Sidecar` in, and gives back those of other people that are not, or no longer, as they were.
+    pub(super) fn apply(&mut self, sidecar: Sidecar) -> Vec<Foreign> {
+        let Sidecar { key, created, revision, origin } = sidecar;
+        let before = self.remove(&key);
+        match origin {
+            Origin::Fence { wide } => {
+                self.own.insert(key, Own { wide, created });
+                before.into_iter().collect()
+            }
+            Origin::Other(spec) => {
+                let foreign = Foreign { key, created, revision, spec };
+                self.index(&foreign);
+                before.into_iter().chain([foreign]).collect()
+            }
+        }
+    }
+
+    fn index(&mut self, foreign: &Foreign) {
+        for want in wanted(foreign) {
+            self.wanted_by.entry(want).or_default().insert(foreign.key.clone());
+        }
+        let all = Arc::make_mut(self.foreign.entry(foreign.key.namespace.clone()).or_default());
+        all.insert(foreign.key.name.clone(), foreign.clone());
+    }
+
+    pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<Foreign> {
+        self.own.remove(key);
+        let all = Arc::make_mut(self.foreign.get_mut(&key.namespace)?);
+        let gone = all.remove(&key.name);
+        if all.is_empty() {
+            self.foreign.remove(&key.namespace);
+        }
+        for want in gone.iter().flat_map(wanted) {
+            discard(&mut self.wanted_by, &want, key);
+        }
+        gone
+    }
+
+    /// Somebody else's Sidecars of a namespace.
+    pub(super) fn foreign_in(&self, namespace: &str) -> impl Iterator<Item = &Foreign> {
+        self.foreign.get(namespace).into_iter().flat_map(|all| all.values())
+    }
+
+    /// The Sidecar that pods of a namespace have by default: the oldest without a selector, of their own namespace
+    /// or else of the root namespace.
+    pub(super) fn default_of(&self, namespace: &str, revision: Option<&str>) -> Option<&Foreign> {
+        let oldest = |namespace| {
+            let all = self.foreign_in(namespace);
+            all.filter(|sidecar| sidecar.is_default() && is_read_by(sidecar.revision.as_deref(), revision))
+                .min_by_key(|sidecar| (sidecar.created, &sidecar.key))
+        };
+        oldest(namespace).or_else(|| oldest(&self.root))
+    }
+
+    /// The namespaces with default Sidecars that name `want` (a host, or `namespace/*`).
+    pub(super) fn wanting(&self, want: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.wanted_by.get(want).into_iter().flatten().map(|key| &key.namespace)
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = ObjectKey> {
+        let foreign = self.foreign.values().flat_map(|all| all.values()).map(|sidecar| sidecar.key.clone());
+        self.own.keys().cloned().chain(foreign)
+    }
+}
+
+/// Whether pods of `revision` (`None`: it could be any) may be given what is labelled `label`: istiod reads what has no
+/// label, or its own revision's (Istio 1.31, `LabelsInRevision`).
+pub(super) fn is_read_by(label: Option<&str>, revision: Option<&str>) -> bool {
+    label.is_none() || revision.is_none() || label == revision
+}
+
+fn wanted(foreign: &Foreign) -> Vec<Arc<str>> {
+    let wants = foreign.wants(&foreign.key.namespace);
+    wants.map(|(scope, host)| if host == "*" { format!("{scope}/*").into() } else { host.into() }).collect()
+}
