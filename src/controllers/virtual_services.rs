@@ -3,6 +3,9 @@ use kube::ResourceExt;
 use crate::graph::{self, Labels, ObjectKey};
 use crate::istio::{Delegate, VirtualService, VirtualServiceSpec};
 
+/// Istio's word for the calls of workloads, among the names of gateways.
+const MESH: &str = "mesh";
+
 /// What a `VirtualService` means for the graph.
 pub(super) fn facts(service: &VirtualService) -> graph::VirtualService {
     let spec = &service.spec;
@@ -12,6 +15,7 @@ pub(super) fn facts(service: &VirtualService) -> graph::VirtualService {
     graph::VirtualService {
         key: ObjectKey::of(service),
         hosts: spec.hosts.iter().map(|host| host.as_str().into()).collect(),
+        gateways_only: !spec.gateways.is_empty() && spec.gateways.iter().all(|gateway| gateway != MESH),
         destinations: destinations.map(|host| host.as_str().into()).collect(),
         callers: callers(spec),
         delegates: delegates.map(|delegate| key(delegate, &namespace)).collect(),

@@ -248,8 +248,11 @@ impl<'a> Situation<'a> {
         // A short name of a headless service has no address by which the global proxy could tell it apart, and
         // it always means the caller's own namespace.
         let headless = graph.registry().headless_in(&self.key.namespace).map(|host| host.to_string());
-        let used = domains.values().flat_map(|domain| domain.hosts.iter().cloned());
-        used.chain(headless).chain([settings.global_proxy.host.to_string()]).collect()
+        let used = domains.values().flat_map(|domain| &domain.hosts);
+        let names = used.clone().filter_map(|listed| Some(listed.split_once('/')?.1));
+        let routed = names.flat_map(|host| graph.routed_from(host)).map(|host| host.to_string());
+        let fixed = settings.global_proxy.host.to_string();
+        used.cloned().chain(routed).chain(headless).chain([fixed]).collect()
     }
 
     /// How the fence stands, by the `Sidecar` that is there, not by the one about to be written.

@@ -94,13 +94,28 @@ impl Graph {
             return BTreeSet::new();
         }
         affected.extend(self.routed_by(&key));
+        affected.extend(
+            [before, self.routes.get(&key)].into_iter().flatten().flat_map(|old| self.importing(&old)),
+        );
         affected
     }
 
     pub(super) fn remove_virtual_service(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
-        let affected = self.routed_by(key);
+        let mut affected = self.routed_by(key);
+        affected.extend(self.routes.get(key).into_iter().flat_map(|old| self.importing(&old)));
         self.routes.remove(key);
         affected
+    }
+
+    /// The fences that import a `VirtualService` besides the hosts that it routes, because it is in another namespace.
+    fn importing(&self, service: &VirtualService) -> BTreeSet<ObjectKey> {
+        let elsewhere =
+            |host: &&Arc<str>| self.registry.definers_of(host).any(|of| *of != service.key.namespace);
+        let hosts = service.hosts.iter().filter(elsewhere);
+        hosts
+            .flat_map(|host| self.fences.wanting_host(host).chain(self.fences.knowing(host)))
+            .cloned()
+            .collect()
     }
 
     /// The fences whose pods have routes of their own for calls to a host.

@@ -243,6 +243,14 @@ impl Graph {
         self.routes.keys()
     }
 
+    /// What a `Sidecar` imports besides `namespace/host`, so that calls of the host are routed as without a `Sidecar`:
+    /// istiod takes `VirtualService`s only from namespaces in which the `Sidecar` lists the host that they route
+    /// (`SelectVirtualServices` in Istio's `pilot/pkg/model`).
+    pub fn routed_from<'a>(&'a self, host: &'a str) -> impl Iterator<Item = EgressHost> + 'a {
+        let namespaces = self.routes.namespaces_routing(host);
+        namespaces.map(move |namespace| EgressHost { namespace: namespace.clone(), host: host.into() })
+    }
+
     /// The host that was called, of a call that ended at `upstream`: that one, unless a `VirtualService` sends calls
     /// of another host there and `asked` names that.
     #[must_use]

@@ -18,6 +18,8 @@ pub struct VirtualService {
     pub key: ObjectKey,
     /// The hosts that it routes; none for one that others delegate to.
     pub hosts: Vec<Arc<str>>,
+    /// Whether it is for gateways only, and never for the calls of workloads.
+    pub gateways_only: bool,
     /// The hosts to which it sends calls.
     pub destinations: Vec<Arc<str>>,
     /// The `VirtualService`s to which it delegates.
@@ -51,6 +53,8 @@ pub struct Asked {
 pub(super) struct Routes {
     by_key: HashMap<ObjectKey, Arc<VirtualService>>,
     to: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    /// A host → those that route its calls.
+    of: HashMap<Arc<str>, OrdSet<ObjectKey>>,
     /// A `VirtualService` → those that delegate to it.
     roots: HashMap<ObjectKey, OrdSet<ObjectKey>>,
     /// Those that have routes for particular callers.
@@ -67,6 +71,9 @@ impl Routes {
         for host in service.hosts.iter_mut().chain(&mut service.destinations) {
             *host = registry.full_name(host, &service.key.namespace);
         }
+        for host in service.hosts.iter().filter(|_| !service.gateways_only) {
+            self.of.entry(host.clone()).or_default().insert(service.key.clone());
+        }
         for destination in &service.destinations {
             self.to.entry(destination.clone()).or_default().insert(service.key.clone());
         }
@@ -82,6 +89,9 @@ impl Routes {
     pub(super) fn remove(&mut self, key: &ObjectKey) {
         let Some(old) = self.by_key.remove(key) else { return };
         self.particular.remove(key);
+        for host in &old.hosts {
+            discard(&mut self.of, host, key);
+        }
         for destination in &old.destinations {
             discard(&mut self.to, destination, key);
         }
@@ -114,6 +124,11 @@ impl Routes {
     ) -> impl Iterator<Item = &'a Source> + 'a {
         let delegates = service.delegates.iter().filter_map(|key| self.by_key.get(key));
         service.callers.iter().chain(delegates.flat_map(|delegate| &delegate.callers))
+    }
+
+    /// The namespaces of those that route the calls of `host`.
+    pub(super) fn namespaces_routing(&self, host: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.of.get(host).into_iter().flatten().map(|key| &key.namespace)
     }
 
     /// The other hosts whose calls may end at `destination`.

@@ -18,6 +18,9 @@ pub struct VirtualServiceSpec {
     /// The hosts whose calls it routes: full names, or short ones of its own namespace.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// The gateways that it is for; none, or the word `mesh` among them, for the calls of workloads.
+    #[serde(default)]
+    pub gateways: Vec<String>,
     /// Routes of HTTP requests.
     #[serde(default)]
     pub http: Vec<Route>,

@@ -196,8 +196,10 @@ impl AutoInput<'_> {
 
     /// The fence that is wished for. What a user changed in its spec is the user's.
     fn apply(&self, wish: &Wish<'_>, current: Option<&ServiceFence>) -> FenceAction {
-        let spec =
-            ServiceFenceSpec { enable: true, workload_selector: Some(wish.selector()), ..Default::default() };
+        // A fence that is there keeps its mode: it may be Slime's, which has enforced all the time.
+        let mode = current.map_or(Some(self.settings.mode), |current| current.spec.mode);
+        let workload_selector = Some(wish.selector());
+        let spec = ServiceFenceSpec { enable: true, workload_selector, mode, ..Default::default() };
         let mut fence = ServiceFence::new(&self.key.name, spec);
         fence.metadata.namespace = Some(self.key.namespace.to_string());
         fence.metadata.finalizers = (!self.open_all).then(|| vec![REMEMBER.to_owned()]);

@@ -2,10 +2,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
 use serde::{Deserialize, Deserializer};
 
+use crate::api::Mode;
 use crate::graph::Labels;
 
 /// What the operator's configuration says of automatic fences.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AutoFence {
     /// Whether there are any.
@@ -19,9 +20,26 @@ pub struct AutoFence {
     /// The label by which pods without a Service are fenced (Slime's `fenceLabelKeyAlias`).
     #[serde(deserialize_with = "unless_empty")]
     pub workload_label: Option<WorkloadLabel>,
+    /// The mode that they are created in.
+    pub mode: Mode,
     /// The revision of Istio that automatic fences are for.
     #[serde(deserialize_with = "unless_empty")]
     pub revision: Option<String>,
+}
+
+/// Nothing is fenced unasked, and what is fenced automatically is observed first.
+impl Default for AutoFence {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            default: false,
+            namespaces: NamespaceLists::default(),
+            management_selectors: Vec::new(),
+            workload_label: None,
+            mode: Mode::Observe,
+            revision: None,
+        }
+    }
 }
 
 impl AutoFence {

@@ -248,6 +248,7 @@ fn some_route() -> impl Strategy<Value = VirtualService> {
             destinations: Vec::new(),
             delegates,
             callers,
+            ..VirtualService::default()
         },
     )
 }

@@ -15,6 +15,7 @@ fn virtual_service(name: &str, hosts: &[&str], destinations: &[&str], delegates:
         destinations: names(destinations),
         delegates: delegates.iter().map(|name| key(name)).collect(),
         callers: Vec::new(),
+        ..VirtualService::default()
     })
 }
 
@@ -88,4 +89,34 @@ fn a_changed_virtual_service_forgets_where_it_sent_calls() {
     graph.apply(Change::VirtualServiceGone(key("shop/reviews")));
     assert_eq!(graph.called(RATINGS, || address(VIP)), RATINGS);
     assert_eq!(graph.virtual_service_keys().count(), 0);
+}
+
+#[test]
+fn a_host_is_imported_from_where_its_calls_are_routed_and_its_fences_hear_of_it() {
+    let mut graph = graph([with_address("shop/reviews", VIP)]);
+    let fence = Fence {
+        key: key("web/client"),
+        selection: PodSelection::Labels(labels("app=client")),
+        wants: vec![crate::graph::Want::always(crate::graph::Wanted::parse(REVIEWS), DependencySource::Spec)],
+        known: Vec::new(),
+        learning: None,
+    };
+    graph.apply(Change::Fence(fence));
+    let from = |graph: &Graph| graph.routed_from(REVIEWS).map(|host| host.to_string()).collect::<Vec<_>>();
+    let touched = graph.apply(virtual_service("web/reviews", &[REVIEWS], &[REVIEWS_V2], &[]));
+    assert_eq!(touched, BTreeSet::from([key("web/client")]));
+    assert_eq!(from(&graph), [format!("web/{REVIEWS}")]);
+    assert!(graph.apply(virtual_service("shop/reviews", &["reviews"], &["reviews"], &[])).is_empty());
+    let touched = graph.apply(Change::VirtualServiceGone(key("web/reviews")));
+    assert_eq!(touched, BTreeSet::from([key("web/client")]));
+    assert_eq!(from(&graph), [format!("shop/{REVIEWS}")]);
+    let gateway = VirtualService {
+        key: key("web/gateway"),
+        hosts: vec![REVIEWS.into()],
+        gateways_only: true,
+        ..VirtualService::default()
+    };
+    assert!(!from(&graph).contains(&format!("web/{REVIEWS}")));
+    graph.apply(Change::VirtualService(gateway));
+    assert_eq!(from(&graph), [format!("shop/{REVIEWS}")], "workloads never use it");
 }

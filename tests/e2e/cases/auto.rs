@@ -10,8 +10,9 @@ use crate::world::{SOON, World};
 const NS: &str = "auto";
 const CALLER: &str = "auto/s1";
 const SERVERS: [&str; 3] = ["s1", "s2", "s3"];
-const VALUES: [&str; 4] = [
+const VALUES: [&str; 5] = [
     "autoFence.enabled=true",
+    "autoFence.mode=Enforce",
     "autoFence.default=true",
     "autoFence.namespaces.allow={auto}",
     "autoFence.workloadLabel=run",

@@ -7,6 +7,7 @@ use crate::protocols::first_and_later;
 use crate::world::World;
 
 const NS: &str = "routes";
+const OTHER: &str = "routes-other";
 
 /// `root` only delegates; `db` is no HTTP; `web` keeps a part of its calls.
 const VIRTUAL_SERVICES: &str = "
@@ -31,11 +32,17 @@ apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: db, namespace: routes}
 spec: {hosts: [db], tcp: [{route: [{destination: {host: db-v2}}]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: remote, namespace: routes}
+spec: {hosts: [remote.routes-other.svc.cluster.local], http: [{route: [{destination: {host: web-v2}}]}]}
 ";
 
 /// The case.
 pub async fn run(world: &World) -> Result<()> {
     world.mesh.namespace(NS, true).await?;
+    world.mesh.namespace(OTHER, true).await?;
     let http = [("http", 8080)];
     let manifests = [
         server(NS, "web", &http),
@@ -43,11 +50,13 @@ pub async fn run(world: &World) -> Result<()> {
         server(NS, "root", &http),
         server(NS, "db", &[("tcp", 6379)]),
         server(NS, "db-v2", &[("tcp", 6379)]),
+        server(OTHER, "remote", &http),
         client(NS, "client"),
         VIRTUAL_SERVICES.to_owned(),
     ];
     world.mesh.apply(&manifests.join("\n---\n")).await?;
     world.mesh.rollout(NS).await?;
+    world.mesh.rollout(OTHER).await?;
     world.fence(NS, "client", "{enable: true, workloadSelector: {labels: {app: client}}}").await?;
     let (web, db, root) = (&host("web"), &host("db"), &host("root"));
     first_and_later(world, NS, "web-v2", "http://web:8080/").await?;
@@ -55,7 +64,11 @@ pub async fn run(world: &World) -> Result<()> {
     first_and_later(world, NS, "db-v2", "tcp://db:6379").await?;
     world.until_routed(NS, "client", &[db, web]).await?;
     first_and_later(world, NS, "web-v2", "http://root:8080/").await?;
-    world.until_routed(NS, "client", &[db, root, web]).await
+    world.until_routed(NS, "client", &[db, root, web]).await?;
+    // istiod takes a `VirtualService` only from a namespace in which the Sidecar lists the host.
+    let remote = |namespace: &str| format!("{namespace}/remote.{OTHER}.svc.cluster.local");
+    first_and_later(world, NS, "web-v2", &format!("http://remote.{OTHER}:8080/")).await?;
+    world.until_routed(NS, "client", &[&remote(OTHER), db, &remote(NS), root, web]).await
 }
 
 fn host(name: &str) -> String {
