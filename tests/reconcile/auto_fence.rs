@@ -173,7 +173,10 @@ async fn a_service_gets_its_fence_by_one_request() {
     assert_eq!(bench.lines().await, [APPLY]);
     let call = bench.server.calls[0].clone();
     assert_eq!(call.content_type, "application/apply-patch+yaml");
-    assert_eq!(call.body["spec"], json!({ "enable": true, "workloadSelector": { "fromService": true } }));
+    assert_eq!(
+        call.body["spec"],
+        json!({ "enable": true, "mode": "Observe", "workloadSelector": { "fromService": true } })
+    );
     assert_eq!(call.body["metadata"]["ownerReferences"][0]["uid"], "uid-of-service");
     assert_eq!(call.body.get("status"), None);
     for _ in 0..2 {

@@ -292,7 +292,10 @@ fn an_automatic_fence_is_marked_owned_and_held() {
         ("istio.io/rev", "canary"),
     ];
     assert_eq!(fence.labels(), labels(&marks.map(|(k, v)| format!("{k}={v}")).join(",")).as_map());
-    assert_eq!(json!(fence.spec), json!({ "enable": true, "workloadSelector": { "fromService": true } }));
+    assert_eq!(
+        json!(fence.spec),
+        json!({ "enable": true, "mode": "Observe", "workloadSelector": { "fromService": true } })
+    );
     let owner = &fence.owner_references()[0];
     assert_eq!((&*owner.kind, &*owner.name, &*owner.uid), ("Service", "foo", "uid-of-service"));
     assert_eq!((owner.controller, owner.block_owner_deletion), (None, None));
@@ -336,6 +339,7 @@ fn a_fence_of_slimes_is_taken_over_while_it_is_wished_for_and_survives_a_switch_
     let mut world = World { fence: slimes(), ..World::new(on(), shop()) };
     assert_eq!(world.step("shop/foo"), "apply");
     assert_eq!(world.fence.as_ref().unwrap().uid().as_deref(), Some("uid-of-fence"), "none is created by it");
+    assert_eq!(world.fence.as_ref().unwrap().spec.mode, None, "it goes on enforcing");
     let mut world = World { fence: slimes(), ..World::new(AutoFence::default(), shop()) };
     assert_eq!(world.step("shop/foo"), "");
     let mut world = World { fence: slimes(), ..World::new(on(), [namespace("shop", "")]) };
@@ -444,7 +448,7 @@ fn pods_without_a_service_are_fenced_by_their_label() {
     let fence = world.fence.as_ref().unwrap();
     assert_eq!(
         json!(fence.spec),
-        json!({ "enable": true, "workloadSelector": { "labels": { "run": "batch" } } })
+        json!({ "enable": true, "mode": "Observe", "workloadSelector": { "labels": { "run": "batch" } } })
     );
     assert_eq!((fence.owner_references().len(), fence.finalizers()), (0, &[REMEMBER.to_owned()][..]));
     world.tell([pod("shop/batch-1", "run=batch,pod=2")]);

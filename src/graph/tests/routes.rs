@@ -100,6 +100,7 @@ fn a_host_is_imported_from_where_its_calls_are_routed_and_its_fences_hear_of_it(
         wants: vec![crate::graph::Want::always(crate::graph::Wanted::parse(REVIEWS), DependencySource::Spec)],
         known: Vec::new(),
         learning: None,
+        terms: crate::graph::Terms::default(),
     };
     graph.apply(Change::Fence(fence));
     let from = |graph: &Graph| graph.routed_from(REVIEWS).map(|host| host.to_string()).collect::<Vec<_>>();
