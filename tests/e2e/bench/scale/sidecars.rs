@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use bed::mesh::{Mesh, is_trimmed};
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
 use kube::ResourceExt as _;
-use kube::api::{DynamicObject, ListParams, WatchEvent, WatchParams};
+use kube::api::DynamicObject;
+use kube::runtime::watcher::{Config, Error, Event, watcher};
 
 use crate::operator::all_sidecars;
 
@@ -16,18 +17,17 @@ use crate::operator::all_sidecars;
 const LIMIT: Duration = Duration::from_mins(5);
 
 pub(super) struct Sidecars {
-    events: BoxStream<'static, kube::Result<WatchEvent<DynamicObject>>>,
+    events: BoxStream<'static, Result<Event<DynamicObject>, Error>>,
     trimmed: HashMap<String, bool>,
 }
 
 impl Sidecars {
+    /// A watch that goes on when the API server ends it, as it does with watchers that are slow for a moment.
     pub(super) async fn watch(mesh: &Mesh) -> Result<Self> {
         let api = all_sidecars(mesh);
-        let version = api.list_metadata(&ListParams::default().limit(1)).await?.metadata.resource_version;
-        // The API server ends a watch after 5 minutes at most of what is asked for.
-        let params = WatchParams::default().timeout(290);
-        let events = api.watch(&params, &version.unwrap_or_default()).await?.boxed();
-        Ok(Self { events, trimmed: HashMap::new() })
+        let mut sidecars = Self { events: watcher(api, Config::default()).boxed(), trimmed: HashMap::new() };
+        while !matches!(sidecars.event().await?, Event::InitDone) {}
+        Ok(sidecars)
     }
 
     /// Waits until this many Sidecars were seen since the watch began, and tells how long it took since `start`.
@@ -76,14 +76,24 @@ impl Sidecars {
 
     async fn next(&mut self) -> Result<DynamicObject> {
         loop {
-            let event = tokio::time::timeout(LIMIT, self.events.try_next()).await;
-            match event.context("no Sidecar was written for long")??.context("the watch ended")? {
-                WatchEvent::Added(sidecar) | WatchEvent::Modified(sidecar) => {
-                    self.trimmed.insert(sidecar.name_any(), is_trimmed(&sidecar.data));
-                    return Ok(sidecar);
+            // A list, too, shows what is new in between.
+            if let Event::Apply(sidecar) | Event::InitApply(sidecar) = self.event().await? {
+                return Ok(sidecar);
+            }
+        }
+    }
+
+    async fn event(&mut self) -> Result<Event<DynamicObject>> {
+        loop {
+            let event = tokio::time::timeout(LIMIT, self.events.next()).await;
+            match event.context("no Sidecar was written for long")?.context("the watch ended")? {
+                Ok(event) => {
+                    if let Event::Apply(sidecar) | Event::InitApply(sidecar) = &event {
+                        self.trimmed.insert(sidecar.name_any(), is_trimmed(&sidecar.data));
+                    }
+                    return Ok(event);
                 }
-                WatchEvent::Error(error) => bail!("the watch failed: {error:?}"),
-                _ => {}
+                Err(error) => println!("  the watch starts again: {error}"),
             }
         }
     }
