@@ -276,7 +276,6 @@ fn fences_that_share_some_pods_both_list_the_hosts_of_both_and_say_so() {
 #[derive(Clone, Debug)]
 enum Event {
     Make(&'static str, &'static str),
-    Select(&'static str, &'static str),
     Enable(&'static str, bool),
     Observe(&'static str, bool),
     Delete(&'static str),
@@ -290,9 +289,6 @@ impl Event {
     fn befall(self, town: &mut Town) {
         match self {
             Self::Make(name, selector) if !town.fences.contains_key(name) => town.make(name, selector),
-            Self::Select(name, to) => town.edit(name, |fence| {
-                fence.spec.workload_selector.as_mut().unwrap().labels = labels(to);
-            }),
             Self::Enable(name, enable) => town.edit(name, |fence| fence.spec.enable = enable),
             Self::Observe(name, observe) => town.edit(name, |fence| {
                 fence.spec.mode = Some(if observe { FenceMode::Observe } else { FenceMode::Enforce });
@@ -313,7 +309,6 @@ fn event() -> impl Strategy<Value = Event> {
     let hosts = vec![REVIEWS, "ratings.shop.svc.cluster.local"];
     prop_oneof![
         4 => (name(), selector()).prop_map(|(name, selector)| Event::Make(name, selector)),
-        2 => (name(), selector()).prop_map(|(name, selector)| Event::Select(name, selector)),
         2 => (name(), any::<bool>()).prop_map(|(name, enable)| Event::Enable(name, enable)),
         2 => (name(), any::<bool>()).prop_map(|(name, observe)| Event::Observe(name, observe)),
         1 => name().prop_map(Event::Delete),
