@@ -1,3 +1,5 @@
+mod changes;
+
 use std::collections::BTreeSet;
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -7,7 +9,7 @@ use imbl::{HashMap, OrdSet};
 
 use super::names::{HostNames, is_wildcard, wildcards};
 use super::want::label_word;
-use super::{Aliases, EgressHost, ExportTo, Labels, MeshWide, ObjectKey, Pod, Service, ServiceEntry};
+use super::{Aliases, EgressHost, Labels, MeshWide, ObjectKey, Pod, Service, ServiceEntry};
 
 /// The hosts that istiod knows, and which namespace defines each.
 #[derive(Clone, Debug, Default)]
@@ -273,133 +275,6 @@ impl Registry {
     #[must_use]
     pub fn host_of(&self, key: &ObjectKey) -> Arc<str> {
         format!("{}.{}.svc.{}", key.name, key.namespace, self.domain).into()
-    }
-
-    pub(super) fn apply_service(&mut self, service: Service) -> RegistryChange {
-        let old = self.services.get(&service.key).cloned();
-        if old.as_ref() == Some(&service) {
-            return RegistryChange::default();
-        }
-        if let Some(old) = &old {
-            self.unlist(old);
-        }
-        self.list(&service);
-        let change = self.difference(old.as_ref(), Some(&service));
-        self.keys.entry(service.key.namespace.clone()).or_default().insert(service.key.clone());
-        self.services.insert(service.key.clone(), service);
-        change
-    }
-
-    pub(super) fn remove_service(&mut self, key: &ObjectKey) -> RegistryChange {
-        let Some(old) = self.services.remove(key) else { return RegistryChange::default() };
-        discard(&mut self.keys, &key.namespace, key);
-        self.unlist(&old);
-        self.difference(Some(&old), None)
-    }
-
-    pub(super) fn apply_entry(&mut self, entry: ServiceEntry) -> RegistryChange {
-        if self.entries.get(&entry.key) == Some(&entry) {
-            return RegistryChange::default();
-        }
-        let RegistryChange { hosts: before, mut hidden, .. } = self.remove_entry(&entry.key);
-        let definer = Definer::ServiceEntry(entry.key.clone());
-        for host in &entry.hosts {
-            self.define(host, &definer, &entry.export_to);
-        }
-        hidden.extend(entry.export_to.hidden_from(&self.global_proxy).cloned());
-        let (before, after) = (BTreeSet::from_iter(before), entry.hosts.iter().cloned().collect());
-        self.entries.insert(entry.key.clone(), entry);
-        let hosts = before.symmetric_difference(&after).cloned().collect();
-        RegistryChange { hosts, hidden, ..RegistryChange::default() }
-    }
-
-    pub(super) fn remove_entry(&mut self, key: &ObjectKey) -> RegistryChange {
-        let Some(old) = self.entries.remove(key) else { return RegistryChange::default() };
-        let definer = Definer::ServiceEntry(key.clone());
-        for host in &old.hosts {
-            self.undefine(host, &definer, &old.export_to);
-        }
-        let hidden = old.export_to.hidden_from(&self.global_proxy).cloned().collect();
-        RegistryChange { hosts: old.hosts, hidden, ..RegistryChange::default() }
-    }
-
-    /// Puts a Service into every index.
-    fn list(&mut self, service: &Service) {
-        let (key, host) = (&service.key, self.host_of(&service.key));
-        self.define(&host, &Definer::Service(key.clone()), &service.export_to);
-        insert(&mut self.by_namespace, &key.namespace, host.clone());
-        if service.headless {
-            insert(&mut self.headless, &key.namespace, host);
-        }
-        for (name, value) in service.labels.as_map() {
-            insert(&mut self.by_label, &label_word(name, value), key.clone());
-        }
-        if let Some(target) = &service.external_name {
-            insert(&mut self.aliases, target, key.clone());
-        }
-    }
-
-    /// Takes a Service out of every index.
-    fn unlist(&mut self, service: &Service) {
-        let (key, host) = (&service.key, self.host_of(&service.key));
-        self.undefine(&host, &Definer::Service(key.clone()), &service.export_to);
-        discard(&mut self.by_namespace, &key.namespace, &host);
-        discard(&mut self.headless, &key.namespace, &host);
-        for (name, value) in service.labels.as_map() {
-            discard(&mut self.by_label, &label_word(name, value), key);
-        }
-        if let Some(target) = &service.external_name {
-            discard(&mut self.aliases, target, key);
-        }
-    }
-
-    fn define(&mut self, host: &Arc<str>, definer: &Definer, export_to: &ExportTo) {
-        insert(&mut self.definers, host, definer.clone());
-        self.names.insert(host.clone());
-        for alias in self.rules.of(host) {
-            insert(&mut self.aliased, &alias, host.clone());
-        }
-        for namespace in export_to.hidden_from(&self.global_proxy) {
-            insert(&mut self.hidden, namespace, (definer.clone(), host.clone()));
-        }
-    }
-
-    fn undefine(&mut self, host: &Arc<str>, definer: &Definer, export_to: &ExportTo) {
-        discard(&mut self.definers, host, definer);
-        if !self.definers.contains_key(host) {
-            self.names.remove(host);
-            for alias in self.rules.of(host) {
-                discard(&mut self.aliased, &alias, host);
-            }
-        }
-        for namespace in export_to.hidden_from(&self.global_proxy) {
-            discard(&mut self.hidden, namespace, &(definer.clone(), host.clone()));
-        }
-    }
-
-    /// What it means that a Service was `old` and is `new`.
-    fn difference(&self, old: Option<&Service>, new: Option<&Service>) -> RegistryChange {
-        let either = || old.into_iter().chain(new);
-        let external = |service: Option<&Service>| service.and_then(|service| service.external_name.clone());
-        let renamed = external(old) != external(new);
-        let came_or_went = old.is_some() != new.is_some();
-        let labels =
-            |service: Option<&Service>| service.map(|service| service.labels.clone()).unwrap_or_default();
-        let seen_by = old.map(|service| &service.export_to) != new.map(|service| &service.export_to);
-        let hidden = either().flat_map(|service| service.export_to.hidden_from(&self.global_proxy));
-        let host = either().next().map(|service| self.host_of(&service.key));
-        RegistryChange {
-            hosts: host.filter(|_| came_or_went || renamed).into_iter().collect(),
-            renamed: if renamed {
-                external(old).into_iter().chain(external(new)).collect()
-            } else {
-                Vec::new()
-            },
-            labels: (labels(old), labels(new)),
-            headless: old.is_some_and(|o| o.headless) != new.is_some_and(|n| n.headless),
-            selector: old.map(|o| &o.selector) != new.map(|n| &n.selector),
-            hidden: if seen_by { hidden.cloned().collect() } else { BTreeSet::new() },
-        }
     }
 }
 
