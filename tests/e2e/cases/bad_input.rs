@@ -48,7 +48,7 @@ async fn bad_fences_are_refused(world: &World) -> Result<()> {
         "*",
         "*.*",
         "*/*",
-        "*.example.com",
+        "a.*.example.com",
         "shop/reviews.shop.svc.cluster.local",
         "",
         "-a.example.com",
@@ -101,7 +101,7 @@ async fn good_fences_are_taken(world: &World) -> Result<()> {
     let specs = [
         "{}",
         "{enable: false}",
-        "{host: {www.example.com: {stable: {}}, reviews.shop.svc.cluster.local: {}, 'shop/*': {}}}",
+        "{host: {www.example.com: {stable: {}}, reviews.shop.svc.cluster.local: {}, 'shop/*': {}, '*.example.com': {}}}",
         "{workloadSelector: {fromService: true}}",
         "{workloadSelector: {labels: {app: client, version: v1.0_a, empty: ''}}}",
         "{workloadSelector: {labels: {app.kubernetes.io/name: client}}}",

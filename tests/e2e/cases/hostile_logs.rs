@@ -30,6 +30,10 @@ const STREAMS_PER_CONNECTION: usize = 16;
 /// More than the operator lets wait for their first byte at once.
 const SILENT: usize = 80;
 const MIB: usize = 1 << 20;
+/// Entries that are together no larger make a message that the operator takes.
+const MESSAGE: usize = 100 << 10;
+/// The most that an Envoy takes for the headers of a request, unless it is told otherwise.
+const HEADERS: usize = 60 << 10;
 
 /// Entries that are read and say nothing.
 pub struct Row {
@@ -41,9 +45,8 @@ pub struct Row {
 impl Row {
     fn new(what: impl Into<String>, entries: &[HttpAccessLogEntry]) -> Self {
         let count = entries.len() as u64;
-        // All together, but for those that are too large for it.
-        let large = entries.iter().map(prost::Message::encoded_len).sum::<usize>() > MIB;
-        let messages = entries.chunks(if large { 1 } else { usize::MAX }).map(|part| message(part.to_vec()));
+        let largest = entries.iter().map(prost::Message::encoded_len).max().unwrap_or(1).max(1);
+        let messages = entries.chunks((MESSAGE / largest).max(1)).map(|part| message(part.to_vec()));
         Self { what: what.into(), messages: messages.collect(), entries: count }
     }
 }
@@ -108,7 +111,7 @@ fn names() -> Vec<String> {
         "../../etc",
         "~/*",
     ];
-    let long = [format!("{}.com", "a".repeat(64)), format!("{}com", "a.".repeat(178)), "a".repeat(MIB)];
+    let long = [format!("{}.com", "a".repeat(64)), format!("{}com", "a.".repeat(178)), "a".repeat(HEADERS)];
     texts.map(str::to_owned).into_iter().chain(long).collect()
 }
 
@@ -153,7 +156,9 @@ pub fn spoiled_messages() -> Vec<Bytes> {
     // An entry that claims to be longer than the message, endless varints, and too much.
     spoiled.extend([vec![0x12, 0x02, 0x0a, 0x7f], vec![0xff; 64], vec![0x12, 0xff, 0xff, 0xff, 0xff, 0x0f]]);
     spoiled.extend([noise(MIB), inside(0x12, &inside(0x0a, &vec![0; 5 * MIB])), vec![0x0a; 64 * 1024]]);
-    spoiled.into_iter().map(Bytes::from).collect()
+    let huge = "a".repeat(MIB);
+    let huge = message(vec![entry(Some(socket("192.0.2.1")), &format!("outbound|80||{huge}"), &huge)]);
+    spoiled.into_iter().map(Bytes::from).chain([huge]).collect()
 }
 
 /// A message that teaches: the pod at `caller` called `host`.
