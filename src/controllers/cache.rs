@@ -43,7 +43,7 @@ where
                 Some(object.clone())
             }
             Some(Written::Deleted { version: gone })
-                if watched.as_deref().is_none_or(|w| version(w) <= *gone) =>
+                if watched.as_deref().is_some_and(|watched| version(watched) <= *gone) =>
             {
                 None
             }
@@ -63,6 +63,10 @@ where
 
     /// Notes what the API server answered to a write of ours.
     pub fn wrote(&self, key: &ObjectKey, object: K) {
+        // An object that is being deleted goes with its last finalizer, and the watch may have said so already.
+        if object.meta().deletion_timestamp.is_some() && object.finalizers().is_empty() {
+            return self.deleted(key, &object);
+        }
         let mut all = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         // Of two writes at a time, the answers may come in any order.
         let overtaken =
@@ -104,4 +108,47 @@ fn newer<K: ResourceExt>(own: &K, watched: Option<&K>) -> bool {
 
 fn version<K: ResourceExt>(object: &K) -> u64 {
     object.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use kube::runtime::reflector::store;
+    use kube::runtime::watcher::Event;
+
+    use super::*;
+    use crate::api::{ServiceFence, ServiceFenceSpec};
+
+    fn fence(version: &str, going: bool) -> ServiceFence {
+        let mut fence = ServiceFence::new("client", ServiceFenceSpec::default());
+        fence.metadata.namespace = Some("shop".to_owned());
+        fence.metadata.resource_version = Some(version.to_owned());
+        fence.metadata.deletion_timestamp = going.then_some(Time(jiff::Timestamp::UNIX_EPOCH));
+        fence
+    }
+
+    #[test]
+    fn what_went_with_its_last_finalizer_is_gone_whoever_says_so_first() {
+        let key = ObjectKey::new("shop", "client");
+        for watch_first in [true, false] {
+            let (fences, mut watch) = store();
+            let cache = Cache::new(fences);
+            watch.apply_watcher_event(&Event::Apply(fence("1", false)));
+            let mut gone = || {
+                watch.apply_watcher_event(&Event::Delete(fence("3", true)));
+                cache.forget(&key);
+            };
+            if watch_first {
+                gone();
+            }
+            cache.wrote(&key, fence("2", true));
+            assert!(cache.get(&key).is_none(), "the watch was first: {watch_first}");
+            if !watch_first {
+                gone();
+            }
+            assert!(cache.get(&key).is_none());
+            watch.apply_watcher_event(&Event::Apply(fence("4", false)));
+            assert!(cache.get(&key).is_some(), "another one of the same name");
+        }
+    }
 }
