@@ -43,7 +43,11 @@ e2e: build ## The cases of tests/e2e on a real mesh (CASE=names runs only that o
 .PHONY: bench
 bench: build ## Figures: entries a second, learning latency, memory
 	$(CARGO) bench --locked --bench access_log
-	$(BIN)/bed run --drain 5s -- $(abspath $(BIN))/bench
+	$(BIN)/bed run --drain 5s -- $(abspath $(BIN))/bench learning direct
+
+.PHONY: bench-scale
+bench-scale: build ## Figures of 5,000 Services, 20,000 pods and 5,000 fences
+	$(BIN)/bed run --drain 5s -- $(abspath $(BIN))/bench scale
 
 .PHONY: fuzz
 fuzz: ## Fuzz the access-log decoder for a minute (needs cargo-fuzz and a nightly toolchain)
