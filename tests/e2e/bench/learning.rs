@@ -76,13 +76,16 @@ async fn service(mesh: &Mesh, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// A pod that nobody runs: it has an address, and its labels put it into the fence of its number.
+/// A pod that nobody runs: it has an address and a sidecar, and its labels put it into the fence of its number.
 async fn pod(mesh: &Mesh, number: usize) -> Result<()> {
     let api = Api::<Pod>::namespaced(mesh.client().clone(), NS);
     let name = format!("p{number}");
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": name, "labels": {"app": format!("s{}", number % SERVICES)}},
-        "spec": {"schedulerName": "nobody", "containers": [{"name": "app", "image": "none"}]},
+        "spec": {"schedulerName": "nobody", "containers": [
+            {"name": "app", "image": "none"},
+            {"name": "istio-proxy", "image": "none", "args": ["proxy", "sidecar"]},
+        ]},
     }))?;
     api.create(&PostParams::default(), &pod).await?;
     let ip = address(number).to_string();
