@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use bed::wait::until;
 
-use crate::fixtures::{client, server};
-use crate::history::History;
+use crate::steady::{Steady, url};
 use crate::world::{PALISADE, SOON, World};
 
 const NS: &str = "leader";
@@ -27,27 +26,13 @@ pub async fn run(world: &World) -> Result<()> {
 
 async fn two_replicas(world: &World) -> Result<()> {
     world.install_with(&["replicas=2"]).await?;
-    let servers = (1..=SERVERS).map(|number| server(NS, &format!("s{number}"), &[("http", 8080)]));
-    let manifests: Vec<_> = servers.chain([client(NS, "client")]).collect();
-    world.mesh.namespace(NS, true).await?;
-    world.mesh.apply(&manifests.join("\n---\n")).await?;
-    world.mesh.rollout(NS).await?;
-    world.fence(NS, "client", "{enable: true, workloadSelector: {labels: {app: client}}}").await?;
-    for number in [1, 2] {
-        world.until_direct(CALLER, &url(number)).await?;
-    }
-    let history = History::start(world).await?;
-    let load =
-        world.mesh.load(CALLER, &[&url(1), &url(2)], &["--rate=200", "--new-connection-share=0.2"]).await?;
+    let steady = Steady::start(world, NS, SERVERS, 200).await?;
 
     it_stops(world).await.context("a leader that stops")?;
     it_is_killed(world).await.context("a leader that is killed")?;
     it_stands_still(world).await.context("a leader that stands still")?;
 
-    let load = load.end().await?;
-    ensure!(load.failed + load.retried_unanswered == 0, "calls to known hosts failed: {:#?}", load.errors);
-    history.nothing_lost(CALLER)?;
-    history.made_before_broken(CALLER)
+    steady.end().await?.made_before_broken(CALLER)
 }
 
 async fn it_stops(world: &World) -> Result<()> {
@@ -114,8 +99,4 @@ async fn restarts(world: &World, pod: &str) -> Result<u32> {
     let path = "--output=jsonpath={.status.containerStatuses[0].restartCount}";
     let count = world.mesh.kubectl(&["get", "pod", pod, "--namespace", PALISADE, path]).await?;
     Ok(count.trim().parse()?)
-}
-
-fn url(number: usize) -> String {
-    format!("http://s{number}:8080/")
 }

@@ -19,6 +19,7 @@ mod quiet;
 mod restart;
 mod routes;
 mod servers_gone;
+mod steady;
 mod strict;
 mod tracing;
 mod world;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use bed::wait::until;
 
-use crate::fixtures::{client, server};
 use crate::history::History;
+use crate::steady::{Steady, name, url};
 use crate::world::{SOON, World};
 
 const NS: &str = "restart";
@@ -22,37 +22,24 @@ const AFTER_WARMING: [u64; 3] = [0, 900, 1900];
 
 /// The case.
 pub async fn run(world: &World) -> Result<()> {
-    let servers = (1..=SERVERS).map(|number| server(NS, &name(number), &[("http", 8080)]));
-    let manifests: Vec<_> = servers.chain([client(NS, "client")]).collect();
-    world.mesh.namespace(NS, true).await?;
-    world.mesh.apply(&manifests.join("\n---\n")).await?;
-    world.mesh.rollout(NS).await?;
-    world.fence(NS, "client", "{enable: true, workloadSelector: {labels: {app: client}}}").await?;
-    for number in [1, 2] {
-        world.until_direct(CALLER, &url(number)).await?;
-    }
-    let history = History::start(world).await?;
-    let load =
-        world.mesh.load(CALLER, &[&url(1), &url(2)], &["--rate=100", "--new-connection-share=0.2"]).await?;
+    let steady = Steady::start(world, NS, SERVERS, 100).await?;
+    let history = &steady.history;
 
     for (round, millis) in AFTER_CALL.into_iter().enumerate() {
-        killed_after_call(world, &history, round + 3, millis)
+        killed_after_call(world, history, round + 3, millis)
             .await
             .with_context(|| format!("killed {millis} ms after a call"))?;
     }
     world.install_with(&["fence.settle=2s"]).await?;
     for (round, millis) in AFTER_WARMING.into_iter().enumerate() {
         let number = round + 3 + AFTER_CALL.len();
-        killed_while_warming(world, &history, number, millis)
+        killed_while_warming(world, history, number, millis)
             .await
             .with_context(|| format!("killed {millis} ms after warming"))?;
     }
     world.install().await?;
 
-    let load = load.end().await?;
-    ensure!(load.failed + load.retried_unanswered == 0, "calls to known hosts failed: {:#?}", load.errors);
-    history.nothing_lost(CALLER)?;
-    history.made_before_broken(CALLER)?;
+    steady.end().await?.made_before_broken(CALLER)?;
     all_known(world, SERVERS).await
 }
 
@@ -108,18 +95,10 @@ async fn all_known(world: &World, count: usize) -> Result<()> {
     Ok(())
 }
 
-fn name(number: usize) -> String {
-    format!("s{number}")
-}
-
 fn full_name(number: usize) -> String {
-    format!("s{number}.{NS}.svc.cluster.local")
+    format!("{}.{NS}.svc.cluster.local", name(number))
 }
 
 fn host(number: usize) -> String {
     format!("{NS}/{}", full_name(number))
-}
-
-fn url(number: usize) -> String {
-    format!("http://s{number}:8080/")
 }

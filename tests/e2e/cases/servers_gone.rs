@@ -6,8 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use bed::wait::until;
 
-use crate::fixtures::{client, server};
-use crate::history::History;
+use crate::steady::{Steady, url};
 use crate::world::{SOON, World};
 
 const NS: &str = "servers-gone";
@@ -20,19 +19,8 @@ const OUTAGE: Duration = Duration::from_secs(6);
 
 /// The case.
 pub async fn run(world: &World) -> Result<()> {
-    let servers = (1..=SERVERS).map(|number| server(NS, &format!("s{number}"), &[("http", 8080)]));
-    let manifests: Vec<_> = servers.chain([client(NS, "client")]).collect();
-    world.mesh.namespace(NS, true).await?;
-    world.mesh.apply(&manifests.join("\n---\n")).await?;
-    world.mesh.rollout(NS).await?;
-    world.fence(NS, "client", "{enable: true, workloadSelector: {labels: {app: client}}}").await?;
-    for number in [1, 2] {
-        world.until_direct(CALLER, &url(number)).await?;
-    }
-    let history = History::start(world).await?;
+    let steady = Steady::start(world, NS, SERVERS, 200).await?;
     let (restarts, _) = world.mesh.restarts(OPERATOR).await?;
-    let load =
-        world.mesh.load(CALLER, &[&url(1), &url(2)], &["--rate=200", "--new-connection-share=0.2"]).await?;
 
     without_api_server(world, 3, OUTAGE).await.context("an outage of the API server")?;
     world.until_direct(CALLER, &url(4)).await.context("learning after it")?;
@@ -40,9 +28,7 @@ pub async fn run(world: &World) -> Result<()> {
     without_istiod(world, 6).await.context("a crash of istiod")?;
     world.until_direct(CALLER, &url(7)).await.context("learning after it")?;
 
-    let load = load.end().await?;
-    ensure!(load.failed + load.retried_unanswered == 0, "calls to known hosts failed: {:#?}", load.errors);
-    history.nothing_lost(CALLER)?;
+    steady.end().await?;
     let now = world.mesh.restarts(OPERATOR).await?;
     ensure!(now == (restarts, true), "the operator's restarts and readiness: {now:?}, {restarts} before");
     Ok(())
@@ -90,8 +76,4 @@ async fn ready(world: &World) -> Result<()> {
         Ok(())
     })
     .await
-}
-
-fn url(number: usize) -> String {
-    format!("http://s{number}:8080/")
 }
