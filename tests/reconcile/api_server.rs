@@ -21,11 +21,37 @@ pub struct Call {
 }
 
 impl Call {
+    /// Reads a request.
+    pub async fn of(request: Request<Body>) -> Self {
+        let (parts, body) = request.into_parts();
+        let body = body.collect_bytes().await.expect("a body");
+        let content_type = parts.headers.get("content-type").map(|value| value.to_str().expect("text"));
+        Self {
+            method: parts.method,
+            path: parts.uri.to_string(),
+            content_type: content_type.unwrap_or_default().to_owned(),
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+        }
+    }
+
     /// `PATCH servicefences/client/status?force=true&fieldManager=palisade`
     pub fn line(&self) -> String {
         let path = self.path.split_once("/namespaces/shop/").map_or(&*self.path, |(_, path)| path);
         format!("{} {}", self.method, path.replace("?&", "?").trim_end_matches('?'))
     }
+}
+
+/// An object, or the code of a refusal.
+pub fn respond(answer: Result<Value, u16>) -> Response<Body> {
+    let (code, answer) = match answer {
+        Ok(answer) => (200, answer),
+        Err(code) => (
+            code,
+            json!({ "kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": "no" }),
+        ),
+    };
+    let body = Body::from(serde_json::to_vec(&answer).expect("JSON"));
+    Response::builder().status(code).body(body).expect("a response")
 }
 
 /// What the server holds, and how it answers.
@@ -68,29 +94,13 @@ impl ApiServer {
     }
 
     async fn answer(&mut self, request: Request<Body>) -> Response<Body> {
-        let (parts, body) = request.into_parts();
-        let body = body.collect_bytes().await.expect("a body");
-        let content_type = parts.headers.get("content-type").map(|value| value.to_str().expect("text"));
-        let call = Call {
-            method: parts.method,
-            path: parts.uri.to_string(),
-            content_type: content_type.unwrap_or_default().to_owned(),
-            body: serde_json::from_slice(&body).unwrap_or_default(),
-        };
+        let call = Call::of(request).await;
         self.calls.push(call.clone());
         let answer = match self.refuse {
             Some((words, code)) if call.line().contains(words) => Err(code),
             _ => self.carry_out(&call),
         };
-        let (code, answer) = match answer {
-            Ok(answer) => (200, answer),
-            Err(code) => (
-                code,
-                json!({ "kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": "no" }),
-            ),
-        };
-        let body = Body::from(serde_json::to_vec(&answer).expect("JSON"));
-        Response::builder().status(code).body(body).expect("a response")
+        respond(answer)
     }
 
     fn carry_out(&mut self, call: &Call) -> Result<Value, u16> {

@@ -9,7 +9,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tower_test::mock::{Handle, pair};
 
-use crate::api_server::Call;
+use crate::api_server::{Call, respond};
 
 /// What the server holds, and how it answers.
 pub struct Objects {
@@ -49,26 +49,13 @@ impl Objects {
     }
 
     async fn answer(&mut self, request: Request<Body>) -> Response<Body> {
-        let (parts, body) = request.into_parts();
-        let body = body.collect_bytes().await.expect("a body");
-        let content_type = parts.headers.get("content-type").map(|value| value.to_str().expect("text"));
-        let call = Call {
-            method: parts.method,
-            path: parts.uri.to_string(),
-            content_type: content_type.unwrap_or_default().to_owned(),
-            body: serde_json::from_slice(&body).unwrap_or_default(),
-        };
+        let call = Call::of(request).await;
         self.calls.push(call.clone());
         let answer = match self.refuse {
             Some((words, code)) if call.line().contains(words) => Err(code),
             _ => self.carry_out(&call),
         };
-        let (code, answer) = match answer {
-            Ok(answer) => (200, answer),
-            Err(code) => (code, json!({ "kind": "Status", "code": code, "message": "no", "reason": "no" })),
-        };
-        let body = Body::from(serde_json::to_vec(&answer).expect("JSON"));
-        Response::builder().status(code).body(body).expect("a response")
+        respond(answer)
     }
 
     fn carry_out(&mut self, call: &Call) -> Result<Value, u16> {
