@@ -5,6 +5,7 @@
 
 mod auto;
 mod bad_input;
+mod chaos;
 mod clean_up;
 mod exact;
 mod fixtures;
@@ -12,13 +13,16 @@ mod history;
 mod hostile_logs;
 mod leader;
 mod live;
+mod mute;
 mod names;
 mod policy;
 mod protocols;
 mod quiet;
 mod restart;
+mod rolling;
 mod routes;
 mod servers_gone;
+mod slime;
 mod steady;
 mod strict;
 mod tracing;
@@ -46,7 +50,8 @@ fn main() -> Result<()> {
             let world = world.ok_or_else(|| Failed::from("there is no mesh"))?;
             let done = runtime.block_on(run(&world));
             let tidied = runtime.block_on(world.tidy());
-            done.and(tidied).map_err(|error| Failed::from(format!("{error:?}")))
+            // The causes without a backtrace, which says nothing and hides them at the end of a log.
+            done.and(tidied).map_err(|error| Failed::from(format!("{error:#}")))
         })
     };
     let cases = vec![
@@ -59,6 +64,8 @@ fn main() -> Result<()> {
         case("exact", |world| exact::run(world).boxed_local()),
         case("quiet", |world| quiet::run(world).boxed_local()),
         case("bad-input", |world| bad_input::run(world).boxed_local()),
+        case("slime", |world| slime::run(world).boxed_local()),
+        case("rolling", |world| rolling::run(world).boxed_local()),
         case("restart", |world| restart::run(world).boxed_local()),
         case("leader", |world| leader::run(world).boxed_local()),
         case("servers-gone", |world| servers_gone::run(world).boxed_local()),
@@ -66,6 +73,8 @@ fn main() -> Result<()> {
         case("live", |world| live::run(world).boxed_local()),
         // The last: it uninstalls.
         case("clean-up", |world| clean_up::run(world).boxed_local()),
+        // Longer than what is run always: `make soak`.
+        case("chaos", |world| chaos::run(world).boxed_local()).with_ignored_flag(true),
     ];
     libtest_mimic::run(&arguments, cases).exit()
 }

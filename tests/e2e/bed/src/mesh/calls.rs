@@ -72,9 +72,17 @@ impl Mesh {
     /// # Errors
     /// When the pod cannot be found.
     pub async fn load(&self, pod: &str, urls: &[&str], options: &[&str]) -> Result<Load> {
+        self.load_from(&inspect::find_pod(&self.bed, pod).await?, urls, options)
+    }
+
+    /// [`Self::load`], of a pod that was found before.
+    ///
+    /// # Errors
+    /// When the client cannot be started.
+    pub fn load_from(&self, pod: &PodHandle, urls: &[&str], options: &[&str]) -> Result<Load> {
         let exe = self.exe.to_str().context("the program's path is no text")?;
         let line = [&[exe, "app", "load"], options, urls].concat();
-        let mut command = self.command_in(pod, &line).await?;
+        let mut command = self.command_of(pod, &line)?;
         Ok(Load(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?))
     }
 }
