@@ -65,23 +65,44 @@ impl FenceFacts {
         self.known.len() >= self.learning.max_hosts as usize
     }
 
-    /// What a call to `host` would add to what is known.
-    pub(super) fn judge(&self, host: &str, registry: &Registry, now: Timestamp) -> Judgement {
-        let mut allowed = registry.definers_of(host).filter(|namespace| self.learning.allows(namespace));
-        match self.known.get(host) {
-            Some(known) if known.is_stale(now, self.learning.precision()) => Judgement::Stale,
-            // It has moved to another namespace since.
-            Some(known) if allowed.any(|namespace| !known.namespaces.contains(namespace)) => Judgement::New,
-            Some(_) => Judgement::Known,
-            None if !registry.contains(host) => match registry.canonical(host) {
-                Some(name) => self.judge(&name, registry, now),
-                None => Judgement::UnknownHost,
-            },
-            None if self.is_full() => Judgement::Refused,
-            // The first one that is refused is noted.
-            None if allowed.next().is_none() && self.refused.is_some() => Judgement::Refused,
-            None => Judgement::New,
+    /// What a call to `host` would add to what is known, and the name under which the host is known already.
+    pub(super) fn judge(
+        &self,
+        host: &str,
+        registry: &Registry,
+        now: Timestamp,
+    ) -> (Judgement, Option<&Arc<str>>) {
+        if let Some((name, known)) = self.known.get_key_value(host) {
+            let judgement = self.judge_known(name, known, registry, now);
+            return (judgement, Some(name).filter(|_| judgement != Judgement::New));
         }
+        if registry.contains(host) {
+            return (self.judge_unknown(host, registry), None);
+        }
+        match registry.canonical(host) {
+            Some(name) => self.judge(&name, registry, now),
+            None => (Judgement::UnknownHost, None),
+        }
+    }
+
+    fn judge_known(&self, host: &str, known: &Known, registry: &Registry, now: Timestamp) -> Judgement {
+        if known.is_stale(now, self.learning.precision()) {
+            return Judgement::Stale;
+        }
+        // It has moved to another namespace since.
+        let moved = self.allowed(host, registry).any(|namespace| !known.namespaces.contains(namespace));
+        if moved { Judgement::New } else { Judgement::Known }
+    }
+
+    fn judge_unknown(&self, host: &str, registry: &Registry) -> Judgement {
+        // The first one that is refused is noted.
+        let is_allowed = || self.refused.is_none() || self.allowed(host, registry).next().is_some();
+        if self.is_full() || !is_allowed() { Judgement::Refused } else { Judgement::New }
+    }
+
+    /// The namespaces that define `host` and of which hosts may be learned.
+    fn allowed<'a>(&'a self, host: &str, registry: &'a Registry) -> impl Iterator<Item = &'a Arc<str>> {
+        registry.definers_of(host).filter(|namespace| self.learning.allows(namespace))
     }
 }
 

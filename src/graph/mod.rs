@@ -276,20 +276,31 @@ impl Graph {
         self.fences.without_history()
     }
 
-    /// Tells what a call of `caller` to `host` would add. Reads only: this is what every log entry
-    /// goes through, and nearly all of them say nothing new.
+    /// Tells what a call of `caller` to `host` would add. Reads only.
     #[must_use]
     pub fn judge(&self, caller: &Caller, host: &str, now: Timestamp) -> Judgement {
-        let Some(fences) = self.workloads.fences_of(caller) else { return Judgement::UnknownCaller };
-        let facts = fences.filter_map(|key| self.fences.get(key));
-        let verdicts = facts.map(|facts| facts.judge(host, &self.registry, now));
-        verdicts.min().unwrap_or(Judgement::Unfenced)
+        self.judge_telling(caller, host, now, |_, _| {})
     }
 
-    /// The fences of `caller` that know `host`.
-    pub fn fences_knowing(&self, caller: &Caller, host: &str) -> impl Iterator<Item = &ObjectKey> {
-        let fences = self.workloads.fences_of(caller).into_iter().flatten();
-        fences.filter(move |key| self.fences.get(key).is_some_and(|facts| facts.known.contains_key(host)))
+    /// The same, and tells of each fence of the caller that knows the host, by the name under which it does. This is
+    /// what every log entry goes through, and nearly all of them say nothing new.
+    pub fn judge_telling(
+        &self,
+        caller: &Caller,
+        host: &str,
+        now: Timestamp,
+        mut knowing: impl FnMut(&ObjectKey, &Arc<str>),
+    ) -> Judgement {
+        let Some(fences) = self.workloads.fences_of(caller) else { return Judgement::UnknownCaller };
+        let facts = fences.filter_map(|key| Some((key, self.fences.get(key)?)));
+        let verdicts = facts.map(|(key, facts)| {
+            let (judgement, known) = facts.judge(host, &self.registry, now);
+            if let Some(host) = known {
+                knowing(key, host);
+            }
+            judgement
+        });
+        verdicts.min().unwrap_or(Judgement::Unfenced)
     }
 
     /// Takes one change in, and names the fences for which it makes a difference.

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::{Connected, TcpConnectInfo};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::limits;
 
@@ -41,11 +41,20 @@ async fn slot(slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
 async fn accept_one(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((tcp, _)) => return tcp,
+            Ok((tcp, _)) => return prompt(tcp),
             Err(error) => warn!(%error, "cannot accept an access log connection"),
         }
         tokio::time::sleep(AFTER_FAILURE).await;
     }
+}
+
+/// The connection without Nagle's algorithm: what we send are window updates, for which a peer that may send no more
+/// waits.
+fn prompt(tcp: TcpStream) -> TcpStream {
+    if let Err(error) = tcp.set_nodelay(true) {
+        debug!(%error, "an access log connection may be slow");
+    }
+    tcp
 }
 
 /// The connection, once its peer has sent something; HTTP/2 itself would wait for that without end.

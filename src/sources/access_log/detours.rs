@@ -1,13 +1,12 @@
-use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use crate::graph::{Caller, Graph, ObjectKey};
+use crate::graph::ObjectKey;
 
 /// How many pairs of a fence and a host have a counter of their own. What is beyond counts as [`OTHER`].
 const PAIRS: usize = 1000;
@@ -22,6 +21,11 @@ struct Labels {
 }
 
 impl Labels {
+    fn of(fence: &ObjectKey, host: &Arc<str>) -> Self {
+        let ObjectKey { namespace, name } = fence.clone();
+        Self { caller_namespace: namespace, fence: name, host: host.clone() }
+    }
+
     fn other() -> Self {
         let other: Arc<str> = OTHER.into();
         Self { caller_namespace: other.clone(), fence: other.clone(), host: other }
@@ -29,74 +33,42 @@ impl Labels {
 }
 
 /// Calls that came through the global proxy although their caller's fence knows their host. Clones count together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Detours {
     family: Family<Labels, Counter>,
-    counters: Arc<Mutex<Counters>>,
-}
-
-/// The counters by fence and host, so that none is looked up by its labels.
-#[derive(Debug, Default)]
-struct Counters {
-    by_fence: HashMap<ObjectKey, HashMap<Arc<str>, Counter>>,
-    pairs: usize,
+    other: Counter,
+    /// How many counters have been given to pairs. Two threads that meet at a new pair take two, for one.
+    given: Arc<AtomicUsize>,
 }
 
 impl Detours {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let detours = Self::default();
+        let family = Family::default();
         registry.register(
             "palisade_detours",
             "Calls through the global proxy to hosts that the caller's fence knows",
-            detours.family.clone(),
+            family.clone(),
         );
-        drop(detours.family.get_or_create(&Labels::other()));
-        detours
+        let other = family.get_or_create_owned(&Labels::other());
+        Self { family, other, given: Arc::default() }
     }
 
-    /// Adds what one message told of.
-    pub(super) fn add(&self, graph: &Graph, seen: &Seen) {
-        if seen.0.is_empty() {
-            return;
-        }
-        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        for (host, callers) in &seen.0 {
-            for (caller, count) in callers {
-                for fence in graph.fences_knowing(&Caller::Address(*caller), host) {
-                    self.count(&mut counters, fence, host, *count);
-                }
-            }
+    /// Counts a call of a pod of `fence` to `host`, each as the graph has it: nothing is copied.
+    pub(super) fn count(&self, fence: &ObjectKey, host: &Arc<str>) {
+        let labels = Labels::of(fence, host);
+        if let Some(counter) = self.family.get(&labels) {
+            counter.inc();
+        } else {
+            self.add(&labels).inc();
         }
     }
 
-    fn count(&self, counters: &mut Counters, fence: &ObjectKey, host: &Arc<str>, count: u64) {
-        if let Some(counter) = counters.by_fence.get(fence).and_then(|hosts| hosts.get(host)) {
-            counter.inc_by(count);
-            return;
+    /// The counter of a pair that has none yet.
+    fn add(&self, labels: &Labels) -> Counter {
+        let one_more = |given| (given < PAIRS).then_some(given + 1);
+        match self.given.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
+            Ok(_) => self.family.get_or_create_owned(labels),
+            Err(_) => self.other.clone(),
         }
-        if counters.pairs >= PAIRS {
-            self.family.get_or_create(&Labels::other()).inc_by(count);
-            return;
-        }
-        let (caller_namespace, name) = (fence.namespace.clone(), fence.name.clone());
-        let counter =
-            self.family.get_or_create_owned(&Labels { caller_namespace, fence: name, host: host.clone() });
-        counter.inc_by(count);
-        counters.by_fence.entry(fence.clone()).or_default().insert(host.clone(), counter);
-        counters.pairs += 1;
-    }
-}
-
-/// The calls of one message to hosts that are known: by host and caller.
-#[derive(Default)]
-pub(super) struct Seen(HashMap<Arc<str>, HashMap<IpAddr, u64>>);
-
-impl Seen {
-    pub(super) fn note(&mut self, caller: IpAddr, host: &str) {
-        let callers = match self.0.get_mut(host) {
-            Some(callers) => callers,
-            None => self.0.entry(host.into()).or_default(),
-        };
-        *callers.entry(caller).or_default() += 1;
     }
 }

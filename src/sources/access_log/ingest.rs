@@ -4,7 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::detours::Seen;
+use super::detours::Detours;
 use super::entry::{Call, LogEntry, decode};
 use super::limits::BATCH;
 use super::metrics::{Metrics, OpenStream, Outcome, Tally};
@@ -34,12 +34,11 @@ impl Ingest {
     /// If the list of entries is broken. What came before the break is learned all the same.
     pub fn message(&self, message: Message, now: Timestamp) -> Result<(), Unreadable> {
         let graph = self.observer.graph.load();
-        let mut reading = Reading::new(&graph, now);
+        let mut reading = Reading::new(&graph, self.metrics.detours(), now);
         let result = message
             .entries()
             .try_for_each(|entry| entry.map(|(protocol, bytes)| reading.read(protocol, bytes)));
         self.metrics.add(&reading.tally);
-        self.metrics.add_detours(&graph, &reading.detours);
         self.hand_on(reading.news, now);
         result
     }
@@ -71,15 +70,15 @@ fn observe(host: Arc<str>, callers: HashSet<Caller>, seen: Timestamp) -> impl It
 /// The reading of one message.
 struct Reading<'a> {
     graph: &'a Graph,
+    detours: &'a Detours,
     now: Timestamp,
     tally: Tally,
     news: News,
-    detours: Seen,
 }
 
 impl<'a> Reading<'a> {
-    fn new(graph: &'a Graph, now: Timestamp) -> Self {
-        Self { graph, now, tally: Tally::default(), news: News::new(), detours: Seen::default() }
+    fn new(graph: &'a Graph, detours: &'a Detours, now: Timestamp) -> Self {
+        Self { graph, detours, now, tally: Tally::default(), news: News::new() }
     }
 
     fn read(&mut self, protocol: Protocol, entry: Bytes) {
@@ -93,16 +92,14 @@ impl<'a> Reading<'a> {
     fn judge(&mut self, call: Call<'_>, entry: &LogEntry) -> Outcome {
         let host = self.graph.called(call.upstream, || call.asked());
         let caller = Caller::Address(call.caller);
-        let judgement = self.graph.judge(&caller, host, self.now);
+        let detour = |fence: &_, host: &_| self.detours.count(fence, host);
+        let judgement = self.graph.judge_telling(&caller, host, self.now, detour);
         if matches!(judgement, Judgement::New | Judgement::Stale) {
             // Only news is worth the question whether the callee was willing.
             if !entry.is_let_in() && self.graph.is_guarded(call.upstream) {
                 return Outcome::Denied;
             }
             self.note(caller, host);
-        }
-        if matches!(judgement, Judgement::Known | Judgement::Stale) {
-            self.detours.note(call.caller, host);
         }
         judgement.into()
     }

@@ -4,8 +4,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::detours::{Detours, Seen};
-use crate::graph::{Graph, Judgement};
+use super::detours::Detours;
+use crate::graph::Judgement;
 
 /// What became of a log entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -167,8 +167,8 @@ impl Metrics {
         }
     }
 
-    pub(super) fn add_detours(&self, graph: &Graph, seen: &Seen) {
-        self.detours.add(graph, seen);
+    pub(super) fn detours(&self) -> &Detours {
+        &self.detours
     }
 
     pub(super) fn add_dropped(&self, count: usize) {
