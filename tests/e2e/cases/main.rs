@@ -7,7 +7,9 @@ mod auto;
 mod bad_input;
 mod chaos;
 mod clean_up;
+mod counted;
 mod exact;
+mod expiry;
 mod fixtures;
 mod history;
 mod hostile_logs;
@@ -16,6 +18,8 @@ mod live;
 mod mute;
 mod names;
 mod policy;
+mod prometheus;
+mod prometheus_gone;
 mod protocols;
 mod quiet;
 mod restart;
@@ -70,6 +74,9 @@ fn main() -> Result<()> {
         case("leader", |world| leader::run(world).boxed_local()),
         case("servers-gone", |world| servers_gone::run(world).boxed_local()),
         case("auto", |world| auto::run(world).boxed_local()),
+        case("prometheus", |world| prometheus::run(world).boxed_local()),
+        case("expiry", |world| expiry::run(world).boxed_local()),
+        case("prometheus-gone", |world| prometheus_gone::run(world).boxed_local()),
         case("live", |world| live::run(world).boxed_local()),
         // The last: it uninstalls.
         case("clean-up", |world| clean_up::run(world).boxed_local()),

@@ -35,6 +35,11 @@ impl World {
 
     /// The same with more values, which are those of the next installation only.
     pub async fn install_with(&self, more: &[&str]) -> Result<()> {
+        self.install_from("{}", more).await
+    }
+
+    /// The same with values in YAML, besides.
+    pub async fn install_from(&self, file: &str, more: &[&str]) -> Result<()> {
         let values = [
             "replicas=1",
             "globalProxy.replicas=1",
@@ -43,7 +48,7 @@ impl World {
             "log.level=info\\,palisade=debug",
         ];
         self.mesh
-            .install(&chart()?, "palisade", PALISADE, &[&values, more].concat())
+            .install_from(file, &chart()?, "palisade", PALISADE, &[&values, more].concat())
             .await
             .context("installing the chart")
     }

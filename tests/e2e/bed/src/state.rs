@@ -98,6 +98,16 @@ impl BedDir {
         self.0.join("api-server-down")
     }
 
+    /// While this exists, the bed's owner is asked to install a program.
+    pub(crate) fn order(&self, program: &str) -> PathBuf {
+        self.0.join("orders").join(program)
+    }
+
+    /// What became of that: empty, or why it is not there.
+    pub(crate) fn word(&self, program: &str) -> PathBuf {
+        self.0.join("orders").join(format!("{program}.word"))
+    }
+
     /// The store's data, in memory.
     #[must_use]
     pub fn etcd(&self) -> PathBuf {

@@ -11,6 +11,7 @@ mod echo;
 pub mod load;
 pub mod serve;
 mod target;
+pub mod targets;
 pub mod tls;
 
 pub use answer::{Answer, Outcome, Retried};
@@ -33,6 +34,8 @@ pub enum Command {
     Call(call::Options),
     /// Keep a steady load; one JSON summary at the end
     Load(load::Options),
+    /// Tell Prometheus which pods there are, in a file for its discovery
+    Targets(targets::Options),
 }
 
 /// Runs one command until it ends, or until SIGTERM or SIGINT.
@@ -46,6 +49,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(options) => serve(options, stop).await,
         Command::Call(options) => call::run(options, stop).await,
         Command::Load(options) => load::run(options, stop).await,
+        Command::Targets(options) => targets::run(options, stop).await,
     }
 }
 

@@ -5,6 +5,7 @@ mod bulk;
 mod calls;
 mod faults;
 mod network;
+mod prometheus;
 mod proxies;
 mod writes;
 
@@ -20,6 +21,7 @@ use tokio::process::Command;
 
 pub use access_log::{AccessLog, entry};
 pub use calls::{Call, Load};
+pub use prometheus::{PROMETHEUS, PROMETHEUS_URL, Series};
 pub use proxies::{Stats, is_trimmed};
 pub use writes::Writes;
 
@@ -121,12 +123,27 @@ impl Mesh {
     /// # Errors
     /// When helm fails.
     pub async fn install(&self, chart: &Path, name: &str, namespace: &str, values: &[&str]) -> Result<()> {
+        self.install_from("{}", chart, name, namespace, values).await
+    }
+
+    /// The same with values in YAML, over which `values` win.
+    ///
+    /// # Errors
+    /// When helm fails.
+    pub async fn install_from(
+        &self,
+        file: &str,
+        chart: &Path,
+        name: &str,
+        namespace: &str,
+        values: &[&str],
+    ) -> Result<()> {
         let chart = chart.to_str().context("the chart's path is no text")?;
         let mut line =
             vec!["upgrade", "--install", name, chart, "--namespace", namespace, "--create-namespace"];
-        line.extend(["--wait", "--timeout", "150s"]);
+        line.extend(["--wait", "--timeout", "150s", "--values", "-"]);
         line.extend(values.iter().flat_map(|value| ["--set", value]));
-        self.run("helm", &line).await.map(drop)
+        self.feed("helm", &line, file).await.map(drop)
     }
 
     /// Uninstalls a chart, and waits until all of it is gone.

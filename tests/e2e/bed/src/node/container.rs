@@ -22,6 +22,7 @@ use super::{
     probes::{self, Target},
     state::{Activity, Role, Slot, Termination},
 };
+use crate::state::BedDir;
 
 /// Shorter than the kubelet's 10 s to 5 min: tests wait for restarts.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
@@ -170,6 +171,9 @@ impl Runner {
         if launch::ends_at_once(&self.context.pod(), &self.container, program, init) {
             return Ended::Exited(ExitStatus::from_raw(0), Some("stood in for".to_owned()));
         }
+        if let Err(error) = self.pull(program).await {
+            return Ended::NotStarted("ErrImagePull", format!("{error:#}"));
+        }
         let starting = timeout(START_LIMIT, launch::start(&self.context, &self.container, program));
         match starting.await {
             Ok(Ok(process)) => self.attend(process, program).await,
@@ -178,6 +182,13 @@ impl Runner {
                 Ended::NotStarted("CreateContainerError", format!("not started within {START_LIMIT:?}"))
             }
         }
+    }
+
+    /// Has what stands for the image fetched, if it has to be.
+    async fn pull(&self, program: Program) -> anyhow::Result<()> {
+        let Some(program) = program.fetched() else { return Ok(()) };
+        let settings = &self.context.settings;
+        settings.tools.fetch(&BedDir::new(settings.bed_dir.clone()), program).await.map(drop)
     }
 
     /// Stays with a running process until it ends.

@@ -9,6 +9,8 @@ pub(super) enum Program {
     PilotDiscovery,
     /// The sidecar's, gateway's and `istio-init`'s first process.
     PilotAgent,
+    /// Prometheus, as the distribution has it.
+    Prometheus,
     /// The stand-in application itself, with the arguments of its container.
     BedApp,
     /// Any other image: the stand-in application, whatever the container's command is.
@@ -33,10 +35,16 @@ impl Program {
             "palisade" => Self::Palisade,
             "pilot" => Self::PilotDiscovery,
             "proxyv2" => Self::PilotAgent,
+            "prometheus" => Self::Prometheus,
             "bed-app" => Self::BedApp,
             "auto" => Self::NotInjected,
             _ => Self::StandIn,
         }
+    }
+
+    /// The distribution's program that has to be fetched before the image can be run.
+    pub(super) fn fetched(self) -> Option<&'static str> {
+        (self == Self::Prometheus).then_some("prometheus")
     }
 
     /// The program's path inside a container, where Istio's own images have theirs too.
@@ -45,6 +53,7 @@ impl Program {
             Self::Palisade => "/usr/local/bin/palisade",
             Self::PilotDiscovery => "/usr/local/bin/pilot-discovery",
             Self::PilotAgent => "/usr/local/bin/pilot-agent",
+            Self::Prometheus => "/usr/local/bin/prometheus",
             Self::BedApp | Self::StandIn | Self::NotInjected => "/usr/local/bin/bed",
         }
     }
@@ -55,11 +64,13 @@ impl Program {
         !matches!(self, Self::StandIn | Self::NotInjected)
     }
 
-    /// The user of Istio's images is 1337 (its Dockerfiles); the operator's is the one of distroless.
+    /// The user of Istio's images is 1337 and Prometheus's is nobody (their Dockerfiles); the operator's is the one of
+    /// distroless.
     pub(super) fn default_user(self) -> DefaultUser {
         match self {
             Self::Palisade => DefaultUser { uid: 65532, gid: 65532 },
             Self::PilotDiscovery | Self::PilotAgent => DefaultUser { uid: 1337, gid: 1337 },
+            Self::Prometheus => DefaultUser { uid: 65534, gid: 65534 },
             Self::BedApp | Self::StandIn | Self::NotInjected => DefaultUser { uid: 0, gid: 0 },
         }
     }
@@ -87,6 +98,7 @@ mod tests {
             ("registry.istio.io/release/proxyv2:1.31.0-distroless", Program::PilotAgent),
             ("auto", Program::NotInjected),
             ("bed-app", Program::BedApp),
+            ("docker.io/prom/prometheus:v3.5.0", Program::Prometheus),
             ("docker.io/istio/examples-bookinfo-reviews-v2:1.20.3", Program::StandIn),
             ("nginx", Program::StandIn),
             ("localhost:5000/nginx:1@sha256:00", Program::StandIn),

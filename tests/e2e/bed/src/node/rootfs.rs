@@ -150,6 +150,7 @@ fn programs(table: &mut Table, settings: &Settings, program: Program) -> Result<
     match program {
         Program::Palisade => table.bind(&settings.palisade_exe, entrypoint, "bind,ro"),
         Program::PilotDiscovery => table.bind(&tools.pilot_discovery(), entrypoint, "bind,ro"),
+        Program::Prometheus => table.bind(&tools.fetched("prometheus")?, entrypoint, "bind,ro"),
         Program::BedApp | Program::StandIn | Program::NotInjected => {
             table.bind(&settings.bed_exe, entrypoint, "bind,ro")
         }

@@ -14,7 +14,10 @@ use tokio::{
 };
 
 use super::Plan;
-use crate::state::Claim;
+use crate::{
+    state::{BedDir, Claim},
+    tools,
+};
 
 /// How long the bed may take to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -33,6 +36,7 @@ pub async fn own(plan: &Plan, claim: &Claim) -> Result<u8> {
     tokio::select! {
         status = unshare.wait() => return Ok(code(status?)),
         () = stop.received() => {}
+        never = tools::deliver(BedDir::new(plan.dir.clone())) => match never {},
     }
     stop_sandbox(&mut unshare, first, &mut stop).await
 }

@@ -6,13 +6,16 @@
 mod cache;
 mod envoy;
 mod golang;
+mod on_demand;
 mod packages;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use self::golang::Program;
+pub(crate) use self::on_demand::deliver;
+use crate::state::BedDir;
 
 /// Paths of everything that the bed runs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -153,12 +156,21 @@ impl Tools {
         self.etcd.clone()
     }
 
-    /// `prometheus`, from the distribution's packages; installs it when it is missing.
+    /// A program of the distribution that not every bed needs. Installs it when it is missing, telling so on standard
+    /// error; this takes seconds to minutes.
     ///
     /// # Errors
-    /// When it is missing and cannot be installed.
-    pub fn prometheus(&self) -> Result<PathBuf> {
-        packages::ensure_program("prometheus")
+    /// When it cannot be installed; with what to type.
+    pub async fn fetch(&self, bed: &BedDir, program: &'static str) -> Result<PathBuf> {
+        on_demand::order(bed, program).await
+    }
+
+    /// The path of a program that was fetched.
+    ///
+    /// # Errors
+    /// When it was not.
+    pub fn fetched(&self, program: &str) -> Result<PathBuf> {
+        packages::find(program).with_context(|| format!("{program} is not installed"))
     }
 
     /// Every path, by the name of the program.

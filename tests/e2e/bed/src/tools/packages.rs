@@ -60,7 +60,12 @@ pub(super) fn ensure() -> Result<()> {
     install(&missing)
 }
 
-/// The path of a program that not every bed needs.
+/// The programs that not every bed needs.
+pub(super) fn on_demand() -> impl Iterator<Item = &'static str> {
+    ON_DEMAND.iter().map(|need| need.program)
+}
+
+/// The path of a program that not every bed needs; installs it when it is missing.
 pub(super) fn ensure_program(program: &str) -> Result<PathBuf> {
     let wanted = |need: &&Need| need.program == program && find(program).is_none();
     let missing: Vec<&Need> = ON_DEMAND.iter().filter(wanted).collect();
