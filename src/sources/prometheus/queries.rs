@@ -28,11 +28,14 @@ const SELECTOR: &str = r#"reporter=~"source|destination", source_workload_namesp
 
 /// The pairs whose counter grew within the window. A counter that merely exists is no call; but proxies count from one,
 /// with their first call, and `increase` sees no growth in that: so one that was not there before the window has grown.
+///
+/// It was there if it has any sample of the last 5 minutes before the window, which is how far an instant vector looks
+/// as well. But that ends at the mark of a scrape that failed, and then every idle counter would have grown.
 fn grown(metric: &str, more: &str) -> String {
     let counter = format!("{metric}{{{SELECTOR}{more}}}");
     format!(
-        "(sum by ({PAIR}) (increase({counter}[$window])) > 0) \
-         or (sum by ({PAIR}) (last_over_time({counter}[$window]) unless {counter} offset $window) > 0)"
+        "(sum by ({PAIR}) (increase({counter}[$window])) > 0) or (sum by ({PAIR}) \
+         (last_over_time({counter}[$window]) unless last_over_time({counter}[5m] offset $window)) > 0)"
     )
 }
 
