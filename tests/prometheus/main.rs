@@ -21,7 +21,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use server::{Answer, Server};
+use server::{Answer, HEARTBEAT, Server};
 
 const REVIEWS: &str = "reviews.shop.svc.cluster.local";
 const RATINGS: &str = "ratings.shop.svc.cluster.local";
@@ -71,6 +71,11 @@ fn vector(series: &[Value]) -> Answer {
     Answer::Json(json!({ "status": "success", "data": { "resultType": "vector", "result": series } }))
 }
 
+/// Prometheus looks since then.
+fn looks_since(time: Timestamp) -> Answer {
+    vector(&[json!({ "metric": {}, "value": [0, time.as_second().to_string()] })])
+}
+
 /// A source, a Prometheus, and the graph between them.
 struct Bench {
     server: Server,
@@ -86,9 +91,10 @@ impl Bench {
         Self::with(|settings| settings.queries = queries.iter().map(|text| query(text)).collect()).await
     }
 
-    /// A shop with a client in a fence, a plain pod in none, and two services.
+    /// A shop with a client in a fence, a plain pod in none, and two services. Prometheus is old.
     async fn with(edit: impl FnOnce(&mut Settings)) -> Self {
         let server = Server::start().await;
+        server.answer(HEARTBEAT, looks_since(Timestamp::UNIX_EPOCH));
         let mut settings =
             Settings { url: server.url(), timeout: SignedDuration::from_secs(2), ..Settings::default() };
         edit(&mut settings);
@@ -294,6 +300,59 @@ async fn an_answer_with_warnings_teaches_but_covers_nothing() {
     assert!(bench.told().is_empty());
 }
 
+/// The time that a pass at minute 60 covers, in minutes.
+async fn covered_minutes(bench: &mut Bench) -> Vec<(i64, i64)> {
+    assert!(bench.source.ask_lately(at(60)).await);
+    let minute = |time: Timestamp| time.duration_since(at(0)).as_mins();
+    bench.told().iter().filter_map(covered).map(|time| (minute(time.since), minute(time.until))).collect()
+}
+
+#[tokio::test]
+async fn no_time_is_covered_that_prometheus_does_not_remember() {
+    for (what, heartbeat, covered) in [
+        ("it looks since long ago", looks_since(at(0)), vec![(55, 60)]),
+        ("it looks since a minute ago", looks_since(at(59)), vec![(59, 60)]),
+        ("it has no such metric", vector(&[]), vec![]),
+    ] {
+        let mut bench = Bench::new(&["calls"]).await;
+        bench.server.answer("calls", vector(&[series("shop", "client", REVIEWS, "1")]));
+        bench.server.answer(HEARTBEAT, heartbeat);
+        assert_eq!(covered_minutes(&mut bench).await, covered, "{what}");
+        assert_eq!(bench.news().len(), 1, "{what}: it is learned from in any case");
+        let whole = u64::from(!covered.is_empty());
+        assert_eq!(
+            (bench.metrics.passes("success"), bench.metrics.passes("partial")),
+            (whole, 1 - whole),
+            "{what}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_time_before_the_start_is_covered_as_far_as_prometheus_remembers_it() {
+    let mut bench = Bench::new(&["calls"]).await;
+    bench.server.answer("calls", vector(&[]));
+    bench.server.answer(HEARTBEAT, looks_since(at(-90)));
+    assert_eq!(bench.source.ask_history(at(0)).await, Some(true));
+    let since: Vec<_> = bench.told().iter().filter_map(covered).map(|time| time.since).collect();
+    assert_eq!(since, [at(-90)]);
+}
+
+#[tokio::test]
+async fn a_fence_that_waits_in_vain_makes_no_other_wait() {
+    let mut bench = Bench::new(&["calls"]).await;
+    assert!(bench.source.has_new_fences());
+    bench.server.answer("calls", Answer::Status(500));
+    assert_eq!(bench.source.ask_history(at(0)).await, Some(false));
+    assert!(!bench.source.has_new_fences(), "it was asked for");
+    bench.graph.rcu_apply(fence("shop/plain"));
+    assert!(bench.source.has_new_fences());
+    bench.server.answer("calls", vector(&[]));
+    assert_eq!(bench.source.ask_history(at(0)).await, Some(true));
+    bench.learn();
+    assert!(!bench.source.has_new_fences());
+}
+
 #[tokio::test]
 async fn new_fences_have_their_history_told_once_and_together() {
     let mut bench = Bench::new(&["calls{ns=~\"$namespaces\"}[$window]"]).await;
@@ -373,7 +432,8 @@ async fn a_token_and_headers_go_with_each_query() {
     std::fs::write(&file, "second").unwrap();
     assert!(bench.source.ask_lately(at(1)).await);
     let sent = |token: &str| (format!("Bearer {token}"), "team".to_owned());
-    assert_eq!(bench.server.credentials(), [sent("first"), sent("second")]);
+    // With each the query and the one that asks since when it looks.
+    assert_eq!(bench.server.credentials(), ["first", "first", "second", "second"].map(sent));
     std::fs::remove_file(&file).unwrap();
     assert!(!bench.source.ask_lately(at(2)).await);
     assert_eq!(bench.metrics.queries("token"), 1);

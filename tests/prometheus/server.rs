@@ -14,6 +14,9 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+/// How the query begins that asks since when Prometheus looks.
+pub const HEARTBEAT: &str = "min(timestamp(up ";
+
 /// How a query is answered.
 #[derive(Clone)]
 pub enum Answer {
@@ -59,7 +62,8 @@ impl Server {
     }
 
     pub fn asked(&self) -> Vec<String> {
-        self.said.asked.lock().unwrap().clone()
+        let all = self.said.asked.lock().unwrap().clone();
+        all.into_iter().filter(|query| !query.starts_with(HEARTBEAT)).collect()
     }
 
     /// The `Authorization` and the tenant of each query.

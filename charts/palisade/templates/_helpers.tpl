@@ -79,7 +79,7 @@ sds_config:
 {{- $fence := pick .Values.fence "mode" "sidecarPolicy" "serviceLabelKey" "stableHost" "domainAliases" "maxPolicyHosts" "retention" "maxHosts" "learnNamespaces" -}}
 {{- $fence = set $fence "systemNamespaces" (append .Values.fence.systemNamespaces .Release.Namespace | uniq) -}}
 {{- $asked := .Values.prometheus -}}
-{{- $prometheus := pick $asked "url" "interval" "timeout" "window" "history" "headers" "queries" -}}
+{{- $prometheus := pick $asked "url" "interval" "timeout" "window" "history" "heartbeat" "headers" "queries" -}}
 {{- if $asked.bearerToken.secret -}}
 {{- $prometheus = set $prometheus "bearerTokenFile" "/etc/palisade-prometheus/token" -}}
 {{- end -}}

@@ -112,6 +112,39 @@ fn while_its_source_is_down_no_time_passes_for_a_host() {
     assert_eq!(gone(&graph, 1_000_000), [""; 0]);
 }
 
+/// A mesh whose Prometheus has looked until hour 100, and then is down for an hour; `a` was called at hour 90 last, and `b`
+/// is called all the time. With it the hosts that left in that hour.
+fn down_for_an_hour(retention: SignedDuration) -> (Graph, Vec<String>) {
+    let mut graph = graph(Retention::new(retention));
+    graph.apply(call("a", AccessLog, 90));
+    graph.apply(call("b", Prometheus, 100));
+    graph.apply(covered(0, 100));
+    let minute = |minute| at(100) + SignedDuration::from_mins(minute);
+    let facts = |graph: &Graph| graph.fence(&key()).unwrap().clone();
+    let left = (0..60)
+        .flat_map(|passed| of(&ServiceFence::default(), &facts(&graph), &graph, minute(passed)).hosts)
+        .map(|(host, _)| host.to_string())
+        .collect();
+    (graph, left)
+}
+
+#[test]
+fn in_an_hour_without_prometheus_no_host_leaves() {
+    // It would be due half an hour after Prometheus has gone.
+    let retention = SignedDuration::from_mins(560);
+    for (what, since, leaves) in
+        [("it comes back with its data", 0, vec![host("a")]), ("it comes back without", 101, vec![])]
+    {
+        let (mut graph, left) = down_for_an_hour(retention);
+        assert_eq!(left, [""; 0], "while it is down");
+        for hour in [101, 102] {
+            graph.apply(call("b", Prometheus, hour));
+            graph.apply(covered(since, hour));
+        }
+        assert_eq!(gone(&graph, 102), leaves, "{what}");
+    }
+}
+
 #[test]
 fn the_log_of_the_global_proxy_alone_lets_no_host_go() {
     let mut graph = used_and_unused();

@@ -180,9 +180,14 @@ impl Metrics {
         self.queries.get_or_create(&ResultLabels { result }).get()
     }
 
-    pub(super) fn passed(&self, answers: &[Answered]) {
+    /// A pass over all queries has ended.
+    pub(super) fn passed(&self, answers: &[Answered], now: Timestamp) {
+        let whole = answers.iter().all(|answered| *answered == Answered::Whole);
+        if whole {
+            self.last_success.set(now.as_second());
+        }
         let result = match answers {
-            answers if answers.iter().all(|answered| *answered == Answered::Whole) => "success",
+            _ if whole => "success",
             answers if answers.iter().all(|answered| *answered == Answered::No) => "failure",
             _ => "partial",
         };
@@ -201,10 +206,6 @@ impl Metrics {
 
     pub(super) fn dropped(&self, count: usize) {
         self.dropped.inc_by(count as u64);
-    }
-
-    pub(super) fn succeeded(&self, now: Timestamp) {
-        self.last_success.set(now.as_second());
     }
 }
 
@@ -227,10 +228,9 @@ mod tests {
         for answers in
             [[Answered::Whole; 2], [Answered::Whole, Answered::No], [Answered::InPart; 2], [Answered::No; 2]]
         {
-            metrics.passed(&answers);
+            metrics.passed(&answers, Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(7));
         }
         metrics.dropped(2);
-        metrics.succeeded(Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(7));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [

@@ -13,13 +13,14 @@
 //! An answer only ever adds. Whatever goes wrong (no answer, a part of it, garbage) teaches less and takes nothing away.
 
 mod client;
+mod memory;
 mod metrics;
 mod queries;
 mod reading;
 mod schedule;
 mod settings;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ pub use settings::{CallerLabels, Query, Settings, SettingsError};
 
 use super::Observer;
 use crate::api::DependencySource;
-use crate::graph::{Change, Coverage, Covered, Observation};
+use crate::graph::{Change, Coverage, Covered, ObjectKey, Observation};
 use client::{Client, Failure};
 use reading::Reading;
 use schedule::{ALL, Pace, expression, fill, window};
@@ -55,6 +56,8 @@ pub struct Prometheus {
     told: mpsc::Sender<Change>,
     /// Whether the history of all fences that there were at first has been told.
     begun: bool,
+    /// The fences whose history was asked for last.
+    asked: HashSet<ObjectKey>,
     metrics: Metrics,
 }
 
@@ -92,7 +95,8 @@ impl Prometheus {
         settings.check()?;
         let client = Client::new(&settings)?;
         let queries = settings.all_queries().into_iter().map(Asked::new).collect();
-        Ok(Self { client, settings, queries, observer, detour, told, begun: false, metrics })
+        let asked = HashSet::new();
+        Ok(Self { client, settings, queries, observer, detour, told, begun: false, asked, metrics })
     }
 
     /// Asks again and again. Never ends.
@@ -105,6 +109,10 @@ impl Prometheus {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            if self.has_new_fences() {
+                // It waits only so long, and that others wait in vain is no reason to let it wait too.
+                history = Pace::new(TICK, Instant::now());
+            }
             if history.is_due(Instant::now())
                 && let Some(success) = self.ask_history(Timestamp::now()).await
             {
@@ -132,11 +140,10 @@ impl Prometheus {
             }
             answers.push(answered);
         }
-        self.metrics.passed(&answers);
         if answers.iter().all(|answered| *answered == Answered::Whole) {
-            self.metrics.succeeded(now);
-            self.tell_covered(shortest, now).await;
+            answers.push(self.tell_covered(shortest, now).await);
         }
+        self.metrics.passed(&answers, now);
         !answers.contains(&Answered::No)
     }
 
@@ -153,23 +160,45 @@ impl Prometheus {
             let answered = self.ask(&asked.query, self.settings.history, &namespaces, now).await;
             success &= answered == Answered::Whole;
         }
-        if success {
-            // Behind the observations: whoever sees a fence as told sees what was told.
-            let _ = self.told.send(Change::HistoryTold(fences)).await;
-            if !std::mem::replace(&mut self.begun, true) {
-                // These were all fences: what was called while we were down has been told as well.
-                self.tell_covered(self.settings.history, now).await;
-            }
+        self.asked = fences.iter().cloned().collect();
+        if !success {
+            return Some(false);
         }
-        Some(success)
+        // Behind the observations: whoever sees a fence as told sees what was told.
+        let _ = self.told.send(Change::HistoryTold(fences)).await;
+        if !std::mem::replace(&mut self.begun, true) {
+            // These were all fences: what was called while we were down has been told as well.
+            self.tell_covered(self.settings.history, now).await;
+        }
+        Some(true)
     }
 
-    /// Says that every call of the last time, `back` long, has been handed over.
-    async fn tell_covered(&self, back: SignedDuration, now: Timestamp) {
-        let Ok(since) = now.checked_sub(back) else { return };
-        let time = Coverage { since, until: now };
+    /// Whether there are fences of which nothing was told or asked yet.
+    #[must_use]
+    pub fn has_new_fences(&self) -> bool {
+        self.observer.graph.load().without_history().any(|fence| !self.asked.contains(fence))
+    }
+
+    /// Says that every call of the last time, `back` long, has been handed over, as far as Prometheus remembers it.
+    async fn tell_covered(&self, back: SignedDuration, now: Timestamp) -> Answered {
+        let query = memory::query(&self.settings.heartbeat, back);
+        let answer = self.client.ask(&query).await.and_then(|body| client::read(&body));
+        self.metrics.asked(answer.as_ref().err());
+        let oldest = match answer {
+            Ok(series) => memory::oldest(&series.all),
+            Err(failure) => {
+                warn!(%failure, query, "Prometheus did not answer; it is asked again");
+                return Answered::No;
+            }
+        };
+        let Some((begin, oldest)) = now.checked_sub(back).ok().zip(oldest) else {
+            warn!(query, "Prometheus does not tell since when it looks; no host leaves on its word");
+            return Answered::InPart;
+        };
+        let time = Coverage { since: begin.max(oldest), until: now };
         let covered = Covered { source: DependencySource::Prometheus, time };
         let _ = self.told.send(Change::Covered(covered)).await;
+        Answered::Whole
     }
 
     async fn ask(

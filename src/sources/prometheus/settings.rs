@@ -22,6 +22,8 @@ pub struct Settings {
     pub window: SignedDuration,
     /// How far back is looked for a fence that is new, and after an outage at most.
     pub history: SignedDuration,
+    /// A metric that Prometheus has as long as it looks; hosts leave only on the word of one that has it.
+    pub heartbeat: String,
     /// A file with a bearer token, read before each query, so that it may change.
     pub bearer_token_file: Option<PathBuf>,
     /// A file with the certificates (PEM) of those who may sign that of Prometheus, besides the system's.
@@ -66,6 +68,9 @@ pub enum SettingsError {
     /// Less is looked back over at first than each time.
     #[error("prometheus.history must not be shorter than prometheus.window")]
     HistoryTooShort,
+    /// No metric by which to tell since when Prometheus looks.
+    #[error("prometheus.heartbeat must name a metric")]
+    Heartbeat,
     /// A query that names no caller.
     #[error(
         "each of prometheus.queries must name caller.namespace, callee, and one of caller.workload and caller.pod"
@@ -93,6 +98,7 @@ impl Default for Settings {
             timeout: SignedDuration::from_secs(10),
             window: SignedDuration::from_mins(5),
             history: SignedDuration::from_hours(24),
+            heartbeat: "up".to_owned(),
             bearer_token_file: None,
             ca_file: None,
             headers: BTreeMap::new(),
@@ -134,6 +140,9 @@ impl Settings {
         }
         if self.history < self.window {
             return Err(SettingsError::HistoryTooShort);
+        }
+        if self.heartbeat.is_empty() {
+            return Err(SettingsError::Heartbeat);
         }
         if self.queries.iter().any(|query| !query.is_complete()) {
             return Err(SettingsError::Caller);
@@ -181,6 +190,7 @@ mod tests {
             (r#"{"timeout": "10ms"}"#.to_owned(), "prometheus.timeout"),
             (r#"{"window": "-5m"}"#.to_owned(), "prometheus.window"),
             (r#"{"window": "2h", "history": "1h"}"#.to_owned(), "prometheus.history"),
+            (r#"{"heartbeat": ""}"#.to_owned(), "prometheus.heartbeat"),
             (query(r#"{"namespace": "n"}"#), "caller.workload"),
             (query(r#"{"namespace": "n", "pod": "p", "workload": "w"}"#), "caller.workload"),
             (query(r#"{"pod": "p"}"#), "caller.namespace"),
