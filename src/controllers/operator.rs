@@ -147,14 +147,13 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let context = Context::new(client, instance, mesh.clone(), caches, switch, settings, metrics);
     let auto = AutoContext::new(&context, concerns, deletions, system_namespaces);
     let keys = futures::StreamExt::take_until(ReceiverStream::new(triggers), stop.clone().cancelled_owned());
-    let mut parts: Vec<Part> = vec![
+    let parts: Vec<Part> = vec![
         // Who does not lead does not even listen, so that Envoy comes to who does.
         learn(options.access_log_address, mesh.observer(), access_log_metrics, stop.clone()).boxed(),
         service_fence::run(Arc::new(context), keys).boxed(),
-        until(stop.clone(), watch_directly(record, mesh.clone())).boxed(),
+        until(stop.clone(), watch_directly(record, mesh.clone(), asking)).boxed(),
         auto_fence::run(auto, stop.clone()).boxed(),
     ];
-    parts.extend(asking.map(|asking| until(stop.clone(), asking).boxed()));
     tasks.spawn(lead(election, parts, mesh, synced, stop.clone()));
     supervise(tasks, &stop).await
 }
@@ -199,10 +198,16 @@ async fn together(parts: Vec<Part>, stop: &CancellationToken) {
     }
 }
 
-/// What sources of direct calls need: where they ended before we started.
-async fn watch_directly(record: Record, mesh: Mesh) {
+/// Runs the sources of direct calls. They begin where they ended before we started: who looks before that is known would
+/// begin anew.
+async fn watch_directly(record: Record, mesh: Mesh, asking: Option<impl Future<Output = ()>>) {
     record.restore(&mesh).await;
-    record.keep(&mesh).await;
+    let asking = async {
+        if let Some(asking) = asking {
+            asking.await;
+        }
+    };
+    tokio::join!(record.keep(&mesh), asking);
 }
 
 /// Learns from access logs.
