@@ -4,14 +4,14 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
 use crate::api::ServiceFence;
-use crate::fence::is_wide;
+use crate::fence::standing;
 use crate::graph::{self, Change, ObjectKey, Origin};
 use crate::istio::{REVISION, Sidecar};
 
 /// What a `Sidecar` means for the graph.
 pub(super) fn changed(sidecar: &Sidecar) -> Change {
     let origin = if is_of_a_fence(sidecar) {
-        Origin::Fence { wide: is_wide(sidecar) }
+        Origin::Fence(standing(sidecar))
     } else {
         Origin::Other(Arc::new(sidecar.spec.clone()))
     };

@@ -14,6 +14,7 @@ mod fitness;
 mod handover;
 mod history;
 mod observed;
+mod obstacle;
 mod others;
 mod plan;
 mod scope;
@@ -34,7 +35,7 @@ pub use plan::{Input, Plan, Settings, SidecarAction, plan};
 pub use scope::Scope;
 pub use sidecar::{
     CLUSTERS_ADDED, GlobalProxy, KEEP_BIND, MANAGED_BY, MANAGER, ROUTES_ADDED, ROUTES_REMOVED, WIDENED,
-    is_owned_by, is_wide,
+    is_owned_by, standing,
 };
 pub use status::Transition;
 pub use wants::{selection, wants};

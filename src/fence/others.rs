@@ -7,14 +7,14 @@ use jiff::Timestamp;
 
 use super::Defaults;
 use crate::api::{Dependency, DependencySource, DomainStatus, Mode, SidecarPolicy};
-use crate::graph::{EgressHost, Foreign, Graph, ObjectKey, Terms};
+use crate::graph::{EgressHost, FenceFacts, Foreign, Graph, ObjectKey, Terms};
 
 /// The graph as one fence sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Others<'a> {
-    graph: &'a Graph,
-    defaults: &'a Defaults,
-    fence: &'a ObjectKey,
+    pub(super) graph: &'a Graph,
+    pub(super) defaults: &'a Defaults,
+    pub(super) fence: &'a ObjectKey,
 }
 
 impl<'a> Others<'a> {
@@ -32,8 +32,12 @@ impl<'a> Others<'a> {
         self.graph.peers(self.fence).into_iter()
     }
 
+    pub(super) fn facts(self) -> Option<&'a FenceFacts> {
+        self.graph.fence(self.fence)
+    }
+
     fn terms(self) -> Option<&'a Terms> {
-        self.graph.fence(self.fence).map(|facts| &facts.terms)
+        self.facts().map(|facts| &facts.terms)
     }
 
     fn policy(self) -> SidecarPolicy {
@@ -96,15 +100,28 @@ impl<'a> Others<'a> {
         self.peers().find(|peer| self.seen_by(peer).writes())
     }
 
-    /// Whether another fence's `Sidecar`, for pods of this one, is about to go. Until then this one's routes to
-    /// everything, so that these pods change from one that is wide to another that is.
-    pub(super) fn is_being_left(self) -> bool {
-        self.peers().any(|peer| self.graph.is_wide(peer).is_some() && !self.seen_by(peer).writes())
+    /// Whether pods are about to change from the `Sidecar` of another fence to this one's, or the reverse. Until they
+    /// have, this one's routes to everything, so that they change from one that is wide to another that is.
+    pub(super) fn is_beside_a_move(self) -> bool {
+        self.neighbours().any(Self::moves)
     }
 
-    /// Whether pods of the fence would get a trimmed `Sidecar` in one step if its own went.
-    pub(super) fn is_above_a_trimmed_one(self) -> bool {
-        self.peers().any(|peer| self.graph.is_wide(peer) == Some(false))
+    /// Whether the `Sidecar` of another fence, for pods of this one, does not route to everything (yet).
+    pub(super) fn is_beside_a_trimmed_one(self) -> bool {
+        self.neighbours().any(|other| self.graph.is_wide(other.fence) == Some(false))
+    }
+
+    fn neighbours(self) -> impl Iterator<Item = Self> {
+        self.graph.neighbours(self.fence).into_iter().map(move |other| self.seen_by(other))
+    }
+
+    /// Whether the fence's `Sidecar`, as it stands, is about to go or to select other pods.
+    fn moves(self) -> bool {
+        let Some(has) = self.graph.standing_selector(self.fence) else { return false };
+        let asked = self.facts().and_then(|facts| facts.labels.as_ref());
+        let turns =
+            || asked.is_some_and(|asked| !self.graph.select_the_same(&self.fence.namespace, has, asked));
+        !self.enforces() || (self.obstacle().is_none() && (self.carrier().is_some() || turns()))
     }
 }
 

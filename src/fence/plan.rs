@@ -94,6 +94,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let leave =
         |verdict, wake| situation.conclude(SidecarAction::Leave, domains.clone(), &stance, verdict, wake);
     let plan = match (&stance, situation.waits_for_history()) {
+        (Stance::Wait(_), _) if situation.steps_aside() => situation.advance(domains, &stance),
         (Stance::Wait(verdict), _) => leave(verdict, None),
         (Stance::Enforce, Some(until)) => leave(&awaiting(), Some(until)),
         (Stance::Enforce, None) => situation.without_history(situation.advance(domains, &stance)),
@@ -141,6 +142,11 @@ impl<'a> Situation<'a> {
         Others::of(&self.key, self.input.graph, &self.input.settings.defaults)
     }
 
+    /// Whether others wait for the fence's `Sidecar` to route to everything, for as long as pods change hands.
+    fn steps_aside(&self) -> bool {
+        self.own.is_some() && self.others().is_beside_a_move()
+    }
+
     pub(super) fn is_named_by_another(&self) -> bool {
         self.input.sidecar.is_some() && self.own.is_none()
     }
@@ -170,9 +176,10 @@ impl<'a> Situation<'a> {
     /// while everything is routed, so a selector changes only then, and stays as it is while a fence opens.
     fn course(&self, stance: &Stance, wanted: Scope) -> (Labels, Egress, Goal) {
         let goal = match stance {
-            Stance::Enforce if self.others().is_being_left() => Goal::Wide,
+            Stance::Withdraw(_) => Goal::Open,
+            Stance::Wait(_) => Goal::Wide,
+            Stance::Enforce if self.others().is_beside_a_move() => Goal::Wide,
             Stance::Enforce => Goal::Trimmed(wanted),
-            Stance::Withdraw(_) | Stance::Wait(_) => Goal::Open,
         };
         let asked = self.facts.and_then(|facts| facts.labels.clone()).unwrap_or_default();
         let Some((sidecar, egress)) = &self.own else { return (asked, Egress::open(), goal) };
@@ -184,8 +191,9 @@ impl<'a> Situation<'a> {
             // Somebody took it off.
             _ if has.is_empty() => (asked, egress.clone(), goal),
             Goal::Open => (has, egress.clone(), goal),
+            _ if matches!(stance, Stance::Wait(_)) => (has, egress.clone(), goal),
             _ if same => (asked, egress.clone(), goal),
-            _ if egress.is_wide() && !turning => {
+            _ if egress.is_wide() && !turning && !self.others().is_beside_a_trimmed_one() => {
                 (asked, Egress { widened: Some(self.input.now), ..egress.clone() }, goal)
             }
             _ => (has, egress.clone(), Goal::Wide),
@@ -194,7 +202,7 @@ impl<'a> Situation<'a> {
 
     fn step(&self, current: &Egress, goal: &Goal) -> Step {
         let step = current.head_for(goal, self.input.now, &self.input.settings.timings);
-        if !step.egress.diverted && self.own.is_some() && self.others().is_above_a_trimmed_one() {
+        if !step.egress.diverted && self.own.is_some() && self.others().is_beside_a_trimmed_one() {
             return Step { egress: current.clone(), wake: None };
         }
         step

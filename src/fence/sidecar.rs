@@ -5,7 +5,7 @@ use kube::{Resource, ResourceExt};
 
 use super::{Egress, Scope};
 use crate::api::ServiceFence;
-use crate::graph::{EgressHost, Foreign, Labels};
+use crate::graph::{EgressHost, Foreign, Labels, Standing};
 use crate::istio::{
     EgressListener, EgressProxy, Mode, OutboundTrafficPolicy, Port, PortSelector, REVISION, Sidecar,
     SidecarSpec, WorkloadSelector,
@@ -150,8 +150,12 @@ pub(super) fn is_up_to_date(current: &Sidecar, desired: &Sidecar) -> bool {
         && has(current.annotations(), desired.annotations())
 }
 
-/// Whether a `Sidecar` of ours routes to everything.
+/// What the graph is told of a `Sidecar` of ours.
 #[must_use]
-pub fn is_wide(sidecar: &Sidecar) -> bool {
-    Egress::of(sidecar, Timestamp::UNIX_EPOCH).is_wide()
+pub fn standing(sidecar: &Sidecar) -> Standing {
+    let selector = sidecar.spec.workload_selector.as_ref();
+    Standing {
+        wide: Egress::of(sidecar, Timestamp::UNIX_EPOCH).is_wide(),
+        selector: selector.map(|selector| Labels::from(selector.labels.clone())).unwrap_or_default(),
+    }
 }

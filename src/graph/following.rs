@@ -115,6 +115,7 @@ impl Graph {
         }
         self.fences.forget_history(key);
         let mut affected = self.workloads.select(key, labels.as_ref());
+        self.note_astray(key);
         affected.insert(key.clone());
         affected
     }

@@ -51,7 +51,7 @@ pub use policies::{Authority, Policy};
 pub use registry::Registry;
 pub use routes::{Asked, Source, VirtualService};
 pub use selector::{Labels, PodSelection};
-pub use sidecars::{Foreign, Origin, Sidecar};
+pub use sidecars::{Foreign, Origin, Sidecar, Standing};
 pub use want::{Lifetime, Want, Wanted};
 pub use workloads::{Pod, Proxy, Workloads};
 
@@ -306,7 +306,7 @@ impl Graph {
     /// Takes one change in, and names the fences for which it makes a difference.
     pub fn apply(&mut self, change: Change) -> BTreeSet<ObjectKey> {
         let affected = self.take_in(change);
-        self.and_peers(affected)
+        self.and_neighbours(affected)
     }
 
     fn take_in(&mut self, change: Change) -> BTreeSet<ObjectKey> {
@@ -349,8 +349,11 @@ impl Graph {
             Change::NamespaceGone(key) => self.follow_namespace(&key.name, None),
             Change::Fence(fence) => self.apply_fence(fence),
             Change::FenceGone(key) => {
+                let near: Vec<_> = self.neighbours(&key).into_iter().cloned().collect();
                 self.fences.remove(&key);
+                self.note_astray(&key);
                 let mut affected = self.workloads.select(&key, None);
+                affected.extend(near);
                 affected.remove(&key);
                 affected
             }
@@ -397,6 +400,7 @@ impl Graph {
         let mut affected = BTreeSet::new();
         if labels != before {
             affected = self.workloads.select(&key, labels.as_ref());
+            self.note_astray(&key);
         }
         affected.insert(key);
         affected

@@ -18,6 +18,30 @@ impl Graph {
         all.filter(|peer| is_read_by(revision(peer), mine)).collect()
     }
 
+    /// The other fences that ask for a pod of `fence`, or have a `Sidecar` that selects one; pods of `fence` are here
+    /// those that it asks for and those that its `Sidecar` selects.
+    #[must_use]
+    pub fn neighbours(&self, fence: &ObjectKey) -> BTreeSet<&ObjectKey> {
+        let revision = |key| self.fence(key).and_then(|facts| facts.terms.revision.as_deref());
+        let (mine, astray) = (revision(fence), || self.sidecars.astray(&fence.namespace));
+        let selected = astray().find(|(key, _)| *key == fence).map(|(_, selector)| selector);
+        let labels = || {
+            let all = selected.map(|_| self.workloads.labels_in(&fence.namespace)).into_iter().flatten();
+            let left = all.filter(|labels| selected.is_some_and(|selector| labels.satisfy(selector)));
+            self.workloads.labels_of(fence).chain(left)
+        };
+        let asking = labels().flat_map(|labels| self.workloads.fences_asking(&fence.namespace, labels));
+        let standing = astray().filter(|(_, selector)| labels().any(|labels| labels.satisfy(selector)));
+        let all = asking.chain(standing.map(|(key, _)| key)).filter(|other| *other != fence);
+        all.filter(|other| self.fence(other).is_some() && is_read_by(revision(other), mine)).collect()
+    }
+
+    /// The pods that the `Sidecar` of `fence` selects as it stands; `None` if there is none.
+    #[must_use]
+    pub fn standing_selector(&self, fence: &ObjectKey) -> Option<&Labels> {
+        self.sidecars.own(fence).map(|own| &own.standing.selector)
+    }
+
     /// Whether what `other` writes is for every pod of `fence`, of which there are some.
     #[must_use]
     pub fn covers(&self, other: &ObjectKey, fence: &ObjectKey) -> bool {
@@ -52,7 +76,7 @@ impl Graph {
     /// Whether the `Sidecar` of `fence` routes to everything; `None` if there is none.
     #[must_use]
     pub fn is_wide(&self, fence: &ObjectKey) -> Option<bool> {
-        self.sidecars.own(fence).map(|own| own.wide)
+        self.sidecars.own(fence).map(|own| own.standing.wide)
     }
 
     /// When the `Sidecar` of `fence` was made; `None` if there is none.
@@ -75,13 +99,31 @@ impl Graph {
 
     pub(super) fn apply_sidecar(&mut self, sidecar: Sidecar) -> BTreeSet<ObjectKey> {
         let key = sidecar.key.clone();
+        let before = self.own_neighbours(&key);
         let changed = self.sidecars.apply(sidecar);
-        self.around(&key, &changed)
+        self.note_astray(&key);
+        self.around(&key, &changed).into_iter().chain(before).collect()
     }
 
     pub(super) fn remove_sidecar(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let before = self.own_neighbours(key);
         let gone = self.sidecars.remove(key);
-        self.around(key, gone.as_slice())
+        self.note_astray(key);
+        self.around(key, gone.as_slice()).into_iter().chain(before).collect()
+    }
+
+    /// The neighbours of a fence that may be waiting for what its `Sidecar` does next.
+    fn own_neighbours(&self, fence: &ObjectKey) -> Vec<ObjectKey> {
+        let own = self.sidecars.own(fence);
+        own.into_iter().flat_map(|_| self.neighbours(fence)).cloned().collect()
+    }
+
+    /// Notes whether the `Sidecar` of a fence selects something else than the fence asks for: to be called whenever
+    /// either changed.
+    pub(super) fn note_astray(&mut self, fence: &ObjectKey) {
+        let asked = self.fences.get(fence).and_then(|facts| facts.labels.as_ref());
+        let astray = self.standing_selector(fence).is_some_and(|has| Some(has) != asked);
+        self.sidecars.set_astray(fence, astray);
     }
 
     /// The fence of the Sidecar's name, which repairs drift; and if it is, or was, somebody else's, all fences of its
@@ -104,9 +146,10 @@ impl Graph {
         all.into_iter().flatten().chain(some)
     }
 
-    /// These fences, and those that list their hosts because they share pods with them.
-    pub(super) fn and_peers(&self, fences: BTreeSet<ObjectKey>) -> BTreeSet<ObjectKey> {
-        let peers: Vec<_> = fences.iter().flat_map(|fence| self.workloads.peers(fence)).cloned().collect();
-        fences.into_iter().chain(peers).collect()
+    /// These fences, and those that share pods with them: they list their hosts, and wait for them when pods change
+    /// hands.
+    pub(super) fn and_neighbours(&self, fences: BTreeSet<ObjectKey>) -> BTreeSet<ObjectKey> {
+        let near: Vec<_> = fences.iter().flat_map(|fence| self.neighbours(fence)).cloned().collect();
+        fences.into_iter().chain(near).collect()
     }
 }

@@ -25,12 +25,18 @@ pub struct Sidecar {
 #[derive(Clone, Debug)]
 pub enum Origin {
     /// That of the fence of its name.
-    Fence {
-        /// Whether it routes to everything.
-        wide: bool,
-    },
+    Fence(Standing),
     /// Somebody else's.
     Other(Arc<SidecarSpec>),
+}
+
+/// A fence's `Sidecar`, as it stands on the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// Whether it routes to everything.
+    pub wide: bool,
+    /// The pods that it selects: those that the fence asked for when it was written, not those of now.
+    pub selector: Labels,
 }
 
 /// A `Sidecar` that is no fence's.
@@ -96,16 +102,18 @@ pub(super) struct Sidecars {
     /// Whose pods without a default `Sidecar` of their namespace get the one of this namespace.
     root: Arc<str>,
     own: HashMap<ObjectKey, Own>,
+    /// Namespace → the fences in it whose `Sidecar` does not select what they ask for: few, and not for long.
+    astray: HashMap<Arc<str>, OrdSet<ObjectKey>>,
     foreign: HashMap<Arc<str>, Arc<BTreeMap<Arc<str>, Foreign>>>,
     /// What default Sidecars name (a host, or `namespace/*`) → those that do.
     wanted_by: HashMap<Arc<str>, OrdSet<ObjectKey>>,
 }
 
 /// A fence's own `Sidecar`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Own {
-    pub(super) wide: bool,
     pub(super) created: Option<Timestamp>,
+    pub(super) standing: Standing,
 }
 
 impl Sidecars {
@@ -117,8 +125,23 @@ impl Sidecars {
         &self.root
     }
 
-    pub(super) fn own(&self, fence: &ObjectKey) -> Option<Own> {
-        self.own.get(fence).copied()
+    pub(super) fn own(&self, fence: &ObjectKey) -> Option<&Own> {
+        self.own.get(fence)
+    }
+
+    /// Notes whether the `Sidecar` of a fence selects something else than the fence asks for.
+    pub(super) fn set_astray(&mut self, fence: &ObjectKey, astray: bool) {
+        if astray {
+            self.astray.entry(fence.namespace.clone()).or_default().insert(fence.clone());
+        } else {
+            discard(&mut self.astray, &fence.namespace, fence);
+        }
+    }
+
+    /// The fences of a namespace whose `Sidecar` selects something else than they ask for, with that.
+    pub(super) fn astray(&self, namespace: &str) -> impl Iterator<Item = (&ObjectKey, &Labels)> {
+        let astray = self.astray.get(namespace).into_iter().flatten();
+        astray.filter_map(|fence| Some((fence, &self.own(fence)?.standing.selector)))
     }
 
     /// Takes a `Sidecar` in, and gives back those of other people that are not, or no longer, as they were.
@@ -126,8 +149,8 @@ impl Sidecars {
         let Sidecar { key, created, revision, origin } = sidecar;
         let before = self.remove(&key);
         match origin {
-            Origin::Fence { wide } => {
-                self.own.insert(key, Own { wide, created });
+            Origin::Fence(standing) => {
+                self.own.insert(key, Own { created, standing });
                 before.into_iter().collect()
             }
             Origin::Other(spec) => {

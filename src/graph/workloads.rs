@@ -123,6 +123,11 @@ impl Workloads {
         self.by_fence.get(fence).into_iter().flatten()
     }
 
+    /// The fences that ask for pods with just these labels.
+    pub(super) fn fences_asking(&self, namespace: &str, labels: &Labels) -> impl Iterator<Item = &ObjectKey> {
+        self.group(namespace, labels).into_iter().flat_map(|group| group.fences.iter())
+    }
+
     /// The other fences that have a pod in common with `fence`.
     pub(super) fn peers(&self, fence: &ObjectKey) -> BTreeSet<&ObjectKey> {
         let groups = self.labels_of(fence).filter_map(|labels| self.group(&fence.namespace, labels));

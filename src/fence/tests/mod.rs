@@ -31,7 +31,7 @@ use super::domains::domains;
 use super::expiry::Expiry;
 use super::{
     CLUSTERS_ADDED, Defaults, GlobalProxy, Input, KEEP_BIND, Plan, ROUTES_REMOVED, Settings, SidecarAction,
-    Timings, WIDENED, is_owned_by, is_wide, known, plan, selection,
+    Timings, WIDENED, is_owned_by, known, plan, selection, standing,
 };
 use crate::api::{
     Dependency, DependencySource, READY, RecyclingStrategy, ServiceFence, ServiceFenceSpec,
@@ -205,7 +205,7 @@ impl World {
             return self.tell([Change::SidecarGone(key("shop/client"))]);
         };
         let origin = if self.has_own_sidecar() {
-            Origin::Fence { wide: is_wide(sidecar) }
+            Origin::Fence(standing(sidecar))
         } else {
             Origin::Other(Arc::new(sidecar.spec.clone()))
         };

@@ -3,6 +3,7 @@
 use super::*;
 use crate::api::{CONFLICT, ENFORCED, Mode as FenceMode};
 use crate::fence::{Egress, Scope};
+use crate::graph::Proxy;
 
 /// A namespace with several fences.
 struct Town {
@@ -21,13 +22,21 @@ impl Town {
         let (fences, sidecars, now) =
             (BTreeMap::new(), BTreeMap::new(), "2026-01-01T12:00:00Z".parse().unwrap());
         let mut town = Self { fences, sidecars, pods: pods.clone(), graph: Graph::new("cluster.local"), now };
-        for (number, (name, with)) in (1..).zip(pods) {
-            let (key, ips) = (ObjectKey::new("shop", name), vec![[10, 244, 0, number].into()]);
-            town.graph.apply(Change::Pod(Pod { key, ips, labels: Labels::from(with), ..Pod::default() }));
+        for number in 0..pods.len() {
+            town.pod(number, Proxy::Sidecar);
         }
         town.graph.apply(service("shop/reviews"));
         town.graph.apply(service("shop/ratings"));
         town
+    }
+
+    /// The pod of this number has this proxy.
+    fn pod(&mut self, number: usize, proxy: Proxy) {
+        let (name, with) = self.pods.iter().nth(number).unwrap();
+        let (key, ips) =
+            (ObjectKey::new("shop", *name), vec![[10, 244, 0, u8::try_from(number + 1).unwrap()].into()]);
+        let labels = Labels::from(with.clone());
+        self.graph.apply(Change::Pod(Pod { key, ips, labels, proxy, ..Pod::default() }));
     }
 
     fn make(&mut self, name: &'static str, selector: &str) {
@@ -97,7 +106,7 @@ impl Town {
             SidecarAction::Leave => {}
             SidecarAction::Warm(sidecar) | SidecarAction::Apply(sidecar) => {
                 let created = self.sidecars.get(name).map_or(self.now, |(created, _)| *created);
-                let origin = Origin::Fence { wide: is_wide(sidecar) };
+                let origin = Origin::Fence(standing(sidecar));
                 let key = ObjectKey::new("shop", name);
                 self.sidecars.insert(name.to_owned(), (created, (**sidecar).clone()));
                 self.graph.apply(Change::Sidecar(graph::Sidecar {
@@ -190,6 +199,10 @@ fn disable(fence: &mut ServiceFence) {
     fence.spec.enable = false;
 }
 
+fn select(fence: &mut ServiceFence, selector: &str) {
+    fence.spec.workload_selector.as_mut().unwrap().labels = labels(selector);
+}
+
 fn observe(fence: &mut ServiceFence) {
     fence.spec.mode = Some(FenceMode::Observe);
 }
@@ -247,7 +260,7 @@ fn a_fence_in_force_gives_way_to_an_older_one_that_comes_to_select_its_pods() {
     town.make("young", "tier=web");
     town.run();
     assert_eq!(town.sidecars.len(), 2);
-    town.edit("old", |fence| fence.spec.workload_selector.as_mut().unwrap().labels = labels("app=a"));
+    town.edit("old", |fence| select(fence, "app=a"));
     town.run();
     assert_eq!(town.sidecars.keys().collect::<Vec<_>>(), ["old"]);
     assert_eq!((town.route_of("a"), town.route_of("b")), (format!("route: {PROXY}"), "open".to_owned()));
@@ -273,8 +286,63 @@ fn fences_that_share_some_pods_both_list_the_hosts_of_both_and_say_so() {
     assert_eq!(town.said("young", CONFLICT), Some(("False", reasons::AS_EXPECTED)));
 }
 
+#[test]
+fn pods_that_a_selector_lets_go_change_to_the_other_sidecar_while_both_are_wide() {
+    let mut town = Town::new(&[("a", "app=a"), ("both", "app=a,tier=web"), ("web", "tier=web")]);
+    town.make("old", "tier=web");
+    town.make("young", "app=a");
+    town.run();
+    town.edit("old", |fence| select(fence, "tier=db"));
+    town.run();
+    let proxy_only = format!("route: {PROXY}");
+    assert_eq!(["a", "both", "web"].map(|pod| town.route_of(pod)), [&proxy_only, &proxy_only, "open"]);
+    town.edit("old", |fence| select(fence, "app=a,tier=web"));
+    town.run();
+    assert_eq!(town.said("young", CONFLICT), Some(("True", reasons::OVERLAPPING_FENCE)));
+    assert_eq!(town.said("old", ENFORCED), Some(("True", reasons::FENCED)));
+}
+
+#[test]
+fn a_sidecar_waits_for_a_slower_one_to_be_wide() {
+    let opened = |town: &Town| !town.sidecars.contains_key("old");
+    let moved = |town: &Town| {
+        town.sidecars["old"].1.spec.workload_selector.as_ref().unwrap().labels == labels("tier=db")
+    };
+    type Move = (&'static str, fn(&mut ServiceFence), fn(&Town) -> bool);
+    let moves: [Move; 2] = [("goes", disable, opened), ("turns", |fence| select(fence, "tier=db"), moved)];
+    for (what, go, gone) in moves {
+        let mut town = Town::new(&[("a", "app=a"), ("both", "app=a,tier=web"), ("web", "tier=web")]);
+        town.make("old", "tier=web");
+        town.make("young", "app=a");
+        town.run();
+        town.edit("old", go);
+        for _ in 0..10 {
+            town.step("old");
+            town.now += SignedDuration::from_mins(1);
+        }
+        assert!(!gone(&town), "{what} before the other is wide");
+        assert_eq!(town.route_of("both"), "route: */*");
+        town.run();
+        assert!(gone(&town), "{what} when the other is wide");
+    }
+}
+
+#[test]
+fn a_fence_that_can_do_nothing_for_its_pods_still_lets_others_have_them() {
+    let mut town = Town::new(&[("a", "app=a"), ("both", "app=a,tier=web"), ("web", "tier=web")]);
+    town.make("old", "tier=web");
+    town.make("young", "app=a");
+    town.run();
+    [0, 1].into_iter().for_each(|pod| town.pod(pod, Proxy::None));
+    town.edit("old", disable);
+    town.run();
+    assert_eq!(town.sidecars.keys().collect::<Vec<_>>(), ["young"]);
+    assert_eq!(town.said("young", READY), Some(("False", reasons::NO_SIDECAR)));
+}
+
 #[derive(Clone, Debug)]
 enum Event {
+    Select(&'static str, &'static str),
     Make(&'static str, &'static str),
     Enable(&'static str, bool),
     Observe(&'static str, bool),
@@ -294,6 +362,7 @@ impl Event {
                 fence.spec.mode = Some(if observe { FenceMode::Observe } else { FenceMode::Enforce });
             }),
             Self::Delete(name) => town.edit(name, delete),
+            Self::Select(name, selector) => town.edit(name, |fence| select(fence, selector)),
             Self::Wants(name, hosts) => town.edit(name, |fence| fence.spec.host = wants(&hosts)),
             Self::Call(pod, host) => town.call(pod, host),
             Self::Step(name) if town.fences.contains_key(name) => drop(town.step(name)),
@@ -312,6 +381,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (name(), any::<bool>()).prop_map(|(name, enable)| Event::Enable(name, enable)),
         2 => (name(), any::<bool>()).prop_map(|(name, observe)| Event::Observe(name, observe)),
         1 => name().prop_map(Event::Delete),
+        2 => (name(), selector()).prop_map(|(name, selector)| Event::Select(name, selector)),
         1 => (name(), prop::sample::subsequence(hosts.clone(), 0..=2)).prop_map(|(name, hosts)| Event::Wants(name, hosts)),
         2 => (1u8..4, prop::sample::select(hosts)).prop_map(|(pod, host)| Event::Call(pod, host)),
         8 => name().prop_map(Event::Step),

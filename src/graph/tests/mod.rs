@@ -20,7 +20,7 @@ use proptest::prelude::*;
 use super::{
     Authority, Caller, CallerPattern, Change, ExportTo, Fence, FenceFacts, Graph, Identity, Judgement, Known,
     Labels, Learning, Namespace, ObjectKey, Observation, Origin, Pod, PodSelection, Policy, Proxy, Service,
-    ServiceEntry, Sidecar, Terms, Want, Wanted,
+    ServiceEntry, Sidecar, Standing, Terms, Want, Wanted,
 };
 use crate::api::{DependencySource, Retention};
 use crate::istio::{EgressListener, SidecarSpec, WorkloadSelector};
@@ -105,9 +105,10 @@ fn foreign(name: &str, selector: Option<&str>, hosts: &[&str]) -> Sidecar {
     Sidecar { key: key(name), created: Some(at(0)), revision: None, origin: Origin::Other(Arc::new(spec)) }
 }
 
-/// The Sidecar of the fence of its name.
-fn own(name: &str, wide: bool) -> Sidecar {
-    Sidecar { key: key(name), created: Some(at(0)), revision: None, origin: Origin::Fence { wide } }
+/// The Sidecar of the fence of its name, for pods with these labels.
+fn own(name: &str, selector: &str, wide: bool) -> Sidecar {
+    let origin = Origin::Fence(Standing { wide, selector: labels(selector) });
+    Sidecar { key: key(name), created: Some(at(0)), revision: None, origin }
 }
 
 fn seen(caller: u8, host: &str, minute: i64) -> Observation {

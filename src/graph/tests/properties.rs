@@ -281,7 +281,9 @@ fn some_sidecar() -> impl Strategy<Value = Sidecar> {
             ..foreign(name, selector, &hosts)
         },
     );
-    prop_oneof![foreign, (name, any::<bool>()).prop_map(|(name, wide)| own(name, wide))]
+    let standing = prop::sample::select(vec!["", "app=client", "tier=web"]);
+    let own = (name, standing, any::<bool>()).prop_map(|(name, selector, wide)| own(name, selector, wide));
+    prop_oneof![foreign, own]
 }
 
 fn some_change() -> impl Strategy<Value = Change> {
@@ -321,7 +323,11 @@ fn view(graph: &Graph, key: &ObjectKey) -> String {
     let peers: Vec<_> = peers
         .map(|peer| (peer, graph.covers(peer, key), graph.covers(key, peer), own_view(graph, peer)))
         .collect();
-    format!("{} {peers:?}", own_view(graph, key))
+    let near = graph.neighbours(key).into_iter();
+    let near: Vec<_> = near
+        .map(|other| (other, graph.is_wide(other), graph.standing_selector(other), own_view(graph, other)))
+        .collect();
+    format!("{} {:?} {peers:?} {near:?}", own_view(graph, key), graph.standing_selector(key))
 }
 
 /// What it says of itself, and of Sidecars.

@@ -80,7 +80,10 @@ fn sidecars_of_other_people_matter_to_the_pods_that_they_select() {
     }
     take(
         &mut graph,
-        [Change::Sidecar(foreign("other/x", Some("app=client"), &[])), Change::Sidecar(own("shop/x", false))],
+        [
+            Change::Sidecar(foreign("other/x", Some("app=client"), &[])),
+            Change::Sidecar(own("shop/x", "app=client", false)),
+        ],
     );
     assert_eq!(over(&graph, "shop/client"), [""; 0], "one of another namespace, and one of a fence");
 }
@@ -151,8 +154,27 @@ fn a_host_that_a_default_sidecar_names_touches_its_fences() {
 #[test]
 fn a_fences_own_sidecar_touches_it_and_those_that_wait_for_it() {
     let mut graph = shop();
-    assert_eq!(touched(&mut graph, Change::Sidecar(own("shop/web", true))), ["shop/client", "shop/web"]);
+    assert_eq!(
+        touched(&mut graph, Change::Sidecar(own("shop/web", "tier=web", true))),
+        ["shop/client", "shop/web"]
+    );
     assert_eq!(graph.is_wide(&key("shop/web")), Some(true));
     assert_eq!(touched(&mut graph, Change::SidecarGone(key("shop/web"))), ["shop/client", "shop/web"]);
     assert_eq!(graph.is_wide(&key("shop/web")), None);
+}
+
+#[test]
+fn fences_are_neighbours_while_either_has_a_sidecar_for_a_pod_of_the_other() {
+    let near = |graph: &Graph, fence: &str| {
+        graph.neighbours(&key(fence)).into_iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let mut graph = shop();
+    take(&mut graph, [Change::Sidecar(own("shop/web", "tier=web", true))]);
+    assert_eq!(touched(&mut graph, selecting("shop/web", "tier=db")), ["shop/client", "shop/web"]);
+    assert_eq!(peers(&graph, "shop/client"), [""; 0], "they ask for no pod in common");
+    assert_eq!(near(&graph, "shop/client"), ["shop/web"]);
+    assert_eq!(near(&graph, "shop/web"), ["shop/client"]);
+    let moved = Change::Sidecar(own("shop/web", "tier=db", true));
+    assert_eq!(touched(&mut graph, moved), ["shop/client", "shop/web"], "who waited hears of it");
+    assert_eq!((near(&graph, "shop/client"), near(&graph, "shop/web")), (Vec::new(), Vec::new()));
 }
