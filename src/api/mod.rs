@@ -64,6 +64,8 @@ pub mod reasons {
     pub const CARRIED_BY: &str = "CarriedBy";
     /// Conflict: an older fence selects some pods of this one. Both `Sidecar`s list the hosts of both fences.
     pub const OVERLAPPING_FENCE: &str = "OverlappingFence";
+    /// Not ready: the `Sidecar` whose place the fence's would take refuses calls that the detour would let through.
+    pub const REGISTRY_ONLY: &str = "RegistryOnly";
     /// Not ready: somebody else's `Sidecar` has the fence's name, or is for pods of the fence; it is left alone.
     pub const SIDECAR_CONFLICT: &str = "SidecarConflict";
 

@@ -20,6 +20,9 @@ pub enum SidecarPolicy {
     Defer,
     /// Carry its hosts and its ingress too, as long as Istio prefers ours because it is older; else step back.
     Compose,
+    /// Take over the one that has the fence's name and the annotation `palisade.io/adopt: "true"`, carry what it says,
+    /// and give it back as it was when the fence opens. Others are treated as with `Compose`.
+    Adopt,
 }
 
 /// What a fence means for its workload, counted in hosts.

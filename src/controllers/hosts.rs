@@ -61,7 +61,7 @@ mod tests {
     fn a_service_says_what_it_stands_for_and_who_sees_it() {
         let plain =
             service(&json!({}), &json!({ "clusterIP": "10.96.0.1", "selector": { "app": "reviews" } }));
-        assert_eq!((plain.headless, plain.external_name, plain.export_to), (false, None, ExportTo::Everyone));
+        assert_eq!((plain.headless, plain.external_name, plain.export_to), (false, None, ExportTo::Unsaid));
         let hidden = service(&json!({ EXPORT_TO: "., web" }), &json!({ "clusterIP": "None" }));
         assert_eq!((hidden.headless, hidden.export_to), (true, only(&["shop", "web"])));
         let external = json!({ "type": "ExternalName", "externalName": "www.example.com" });
@@ -80,6 +80,6 @@ mod tests {
         };
         let own = entry(&json!({ "hosts": ["*.example.com"], "exportTo": ["."] }));
         assert_eq!((own.hosts, own.export_to), (vec!["*.example.com".into()], only(&["shop"])));
-        assert_eq!(entry(&json!({ "hosts": [] })).export_to, ExportTo::Everyone);
+        assert_eq!(entry(&json!({ "hosts": [] })).export_to, ExportTo::Unsaid);
     }
 }

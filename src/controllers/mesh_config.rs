@@ -7,13 +7,14 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::mesh::{Mesh, Message};
-use crate::graph::{Change, ObjectKey};
+use crate::graph::{self, Change, DefaultExport, ObjectKey};
 use crate::istio::MeshConfig;
 
 /// The key under which Istio keeps the mesh configuration.
 const MESH: &str = "mesh";
 
-/// Follows Istio's `ConfigMap` `key`. What was read last holds while there is none, or none that can be read.
+/// Follows Istio's `ConfigMap` `key`. What was read last holds while there is none, or none that can be read; before
+/// the first could be read, fences keep what an earlier one brought them (`fence::declared`).
 pub(super) async fn follow(client: Client, key: ObjectKey, mesh: Mesh, listed: mpsc::Sender<()>) {
     let api = Api::<ConfigMap>::namespaced(client, &key.namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
@@ -38,12 +39,20 @@ async fn tell(config: &ConfigMap, key: &ObjectKey, mesh: &Mesh) {
     let Some(text) = config.data.as_ref().and_then(|data| data.get(MESH)) else { return };
     match MeshConfig::read(text) {
         Ok(config) => {
-            let services = config.services().into_iter().map(Into::into).collect();
-            mesh.tell(Message::Change(Change::MeshConfig(services))).await;
+            mesh.tell(Message::Change(Change::MeshConfig(facts(&config)))).await;
         }
         Err(error) => {
             warn!(config_map = %key, %error, "the mesh configuration cannot be read; the last one holds");
         }
+    }
+}
+
+fn facts(config: &MeshConfig) -> graph::MeshConfig {
+    graph::MeshConfig {
+        hosts: config.services().into_iter().map(Into::into).collect(),
+        registry_only: config.is_registry_only(),
+        services_export: DefaultExport::parse(config.services_export_to()),
+        virtual_services_export: DefaultExport::parse(config.virtual_services_export_to()),
     }
 }
 

@@ -18,7 +18,7 @@ use super::switch::Switch;
 use super::watches::Caches;
 use super::write::{FINALIZER, Writer};
 use crate::api::ServiceFence;
-use crate::fence::{Input, MANAGER, Plan, Settings, SidecarAction, is_owned_by, plan};
+use crate::fence::{Input, MANAGER, Plan, Settings, SidecarAction, is_owned_by, may_force, plan};
 use crate::graph::{Change, ObjectKey};
 use crate::istio::Sidecar;
 
@@ -189,10 +189,19 @@ impl Context {
     ) -> Result<(), Error> {
         match (&plan.sidecar, current) {
             (SidecarAction::Warm(desired) | SidecarAction::Apply(desired), _) => {
-                let owned = current.is_some_and(|current| is_owned_by(current, fence));
-                self.caches.sidecars.wrote(key, self.writer.sidecar(desired, owned).await?);
+                let force = |current: &Sidecar| is_owned_by(current, fence) && may_force(current);
+                let applied = self.writer.sidecar(desired, current.is_some_and(force)).await?;
+                self.caches.sidecars.wrote(key, applied);
                 self.metrics.learned(self.first_calls(key, fence, plan));
                 debug!(fence = %key, "Sidecar applied");
+            }
+            (SidecarAction::Adopt(desired), _) => {
+                self.caches.sidecars.wrote(key, self.writer.sidecar(desired, true).await?);
+                info!(fence = %key, "the Sidecar of the fence's name was taken over, as it asks for");
+            }
+            (SidecarAction::GiveBack(desired), _) => {
+                self.caches.sidecars.wrote(key, self.writer.sidecar(desired, false).await?);
+                info!(fence = %key, "the Sidecar is as it was before it was taken over");
             }
             (SidecarAction::Delete, Some(current)) => {
                 self.writer.delete(current).await?;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
 use crate::api::ServiceFence;
-use crate::fence::standing;
+use crate::fence::{consent, standing};
 use crate::graph::{self, Change, ObjectKey, Origin};
 use crate::istio::{REVISION, Sidecar};
 
@@ -13,7 +13,7 @@ pub(super) fn changed(sidecar: &Sidecar) -> Change {
     let origin = if is_of_a_fence(sidecar) {
         Origin::Fence(standing(sidecar))
     } else {
-        Origin::Other(Arc::new(sidecar.spec.clone()))
+        Origin::Other(Arc::new(sidecar.spec.clone()), consent(sidecar))
     };
     let (key, created, revision) = (ObjectKey::of(sidecar), created(sidecar), revision(sidecar));
     Change::Sidecar(graph::Sidecar { key, created, revision, origin })

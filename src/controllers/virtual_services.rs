@@ -1,6 +1,6 @@
 use kube::ResourceExt;
 
-use crate::graph::{self, Labels, ObjectKey};
+use crate::graph::{self, ExportTo, Labels, ObjectKey};
 use crate::istio::{Delegate, VirtualService, VirtualServiceSpec};
 
 /// Istio's word for the calls of workloads, among the names of gateways.
@@ -18,6 +18,7 @@ pub(super) fn facts(service: &VirtualService) -> graph::VirtualService {
         gateways_only: !spec.gateways.is_empty() && spec.gateways.iter().all(|gateway| gateway != MESH),
         destinations: destinations.map(|host| host.as_str().into()).collect(),
         callers: callers(spec),
+        export_to: ExportTo::parse(spec.export_to.iter().map(String::as_str), &namespace),
         delegates: delegates.map(|delegate| key(delegate, &namespace)).collect(),
     }
 }

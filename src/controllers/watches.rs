@@ -23,7 +23,7 @@ use super::mesh::{Mesh, Message};
 use super::operator::until;
 use super::{hosts, pods, sidecars, virtual_services};
 use crate::api::ServiceFence;
-use crate::fence::{known, selection, wants};
+use crate::fence::{keep_writers, known, selection, wants};
 use crate::graph::{self, Change, Graph, Labels, ObjectKey, Terms};
 use crate::istio::{Installation, ServiceEntry, Sidecar, VirtualService};
 
@@ -100,9 +100,13 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     watch(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff().map_ok(|mut event| {
-        // Nobody reads them, and they are often larger than the rest.
+        // Hardly anybody reads them, and they are often larger than the rest.
         if let Event::Apply(object) | Event::InitApply(object) = &mut event {
-            object.meta_mut().managed_fields = None;
+            if K::kind(&()) == Sidecar::kind(&()) {
+                keep_writers(object.meta_mut());
+            } else {
+                object.meta_mut().managed_fields = None;
+            }
         }
         event
     })

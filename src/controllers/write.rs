@@ -8,7 +8,7 @@ use serde_json::json;
 use super::error::Error;
 use super::metrics::{Metrics, Written};
 use crate::api::{ServiceFence, ServiceFenceStatus};
-use crate::fence::{MANAGER, Transition};
+use crate::fence::{MANAGER, Transition, keep_writers};
 use crate::istio::Sidecar;
 
 /// How long the API server has to answer.
@@ -52,16 +52,22 @@ impl Writer {
         self.attempt(Written::Status, "write the fence's status", call).await
     }
 
-    /// Applies a Sidecar. `owned`: it is the fence's already, so what others changed in it is drift and is
+    /// Applies a Sidecar, by force if it is the fence's already, or is to be: what others changed in it is drift and is
     /// repaired; else a conflict is an error, and nobody's Sidecar is taken over.
-    pub(super) async fn sidecar(&self, sidecar: &Sidecar, owned: bool) -> Result<Sidecar, Error> {
-        let params = PatchParams { force: owned, ..PatchParams::apply(MANAGER) };
+    pub(super) async fn sidecar(&self, sidecar: &Sidecar, force: bool) -> Result<Sidecar, Error> {
+        let mut applied = self.applied(sidecar, force).await?;
+        keep_writers(applied.meta_mut());
+        Ok(applied)
+    }
+
+    async fn applied(&self, sidecar: &Sidecar, force: bool) -> Result<Sidecar, Error> {
+        let params = PatchParams { force, ..PatchParams::apply(MANAGER) };
         let (api, patch) = (self.sidecars(sidecar), Patch::Apply(sidecar));
         let name = sidecar.name_any();
         let call = api.patch(&name, &params, &patch);
         let applied = self.attempt(Written::Sidecar, "apply the Sidecar", call).await?;
         match surplus_labels(&applied, sidecar) {
-            Some(patch) if owned => {
+            Some(patch) if force => {
                 let params =
                     PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
                 let patch = Patch::Merge(&patch);

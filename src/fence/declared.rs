@@ -21,6 +21,27 @@ pub(super) fn add(
     }
 }
 
+/// What a fence lists because of the mesh configuration, or of what it says where objects say nothing.
+const BY_MESH_CONFIG: [DependencySource; 3] =
+    [DependencySource::MeshConfig, DependencySource::Visibility, DependencySource::VirtualService];
+
+/// Keeps what the mesh configuration brought the fence, while the configuration has not been read (again): `before` is
+/// what the status says.
+pub(super) fn keep_unread(
+    domains: &mut BTreeMap<String, Dependency>,
+    graph: &Graph,
+    before: &BTreeMap<String, Dependency>,
+) {
+    if graph.mesh_config().is_some() {
+        return;
+    }
+    for (host, domain) in before {
+        for source in domain.sources.iter().filter(|source| BY_MESH_CONFIG.contains(source)) {
+            state(domains, host, *source, graph.registry());
+        }
+    }
+}
+
 /// How many hosts policies declare beyond `limit`.
 pub(super) fn left_out(graph: &Graph, fence: &ObjectKey, limit: usize) -> usize {
     let declared = graph.declared(fence);

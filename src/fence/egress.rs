@@ -19,9 +19,9 @@ pub struct Egress {
     pub routes_removed: Option<Timestamp>,
     /// When `route` last got hosts out of a `keep` that stayed: what the next ones of a burst wait upon.
     pub routes_added: Option<Timestamp>,
-    /// Whether there is a `Sidecar`, which sends calls to unknown destinations to the global proxy.
+    /// Whether there is a `Sidecar` that sends calls to unknown destinations to the global proxy.
     pub diverted: bool,
-    /// Since when a `Sidecar` routes to everything.
+    /// Since when a `Sidecar` routes to everything, or to what its pods are routed to without the fence.
     pub widened: Option<Timestamp>,
 }
 
@@ -87,7 +87,7 @@ impl Egress {
     }
 
     /// Leaves the catch-all time to turn.
-    fn stay(self, timings: &Timings) -> Step {
+    pub(super) fn stay(self, timings: &Timings) -> Step {
         Step { wake: self.turning_until(timings), egress: self }
     }
 
@@ -143,12 +143,12 @@ impl Egress {
         self.settled_at(timings).into_iter().chain(paced_at).max()
     }
 
-    fn settled_at(&self, timings: &Timings) -> Option<Timestamp> {
+    pub(super) fn settled_at(&self, timings: &Timings) -> Option<Timestamp> {
         let time = if self.keep == Scope::Everything { timings.open_settle } else { timings.settle };
         self.clusters_added.and_then(|at| at.checked_add(time).ok())
     }
 
-    fn drained_at(&self, timings: &Timings) -> Option<Timestamp> {
+    pub(super) fn drained_at(&self, timings: &Timings) -> Option<Timestamp> {
         self.routes_removed.and_then(|at| at.checked_add(timings.drain).ok())
     }
 }

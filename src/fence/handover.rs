@@ -15,22 +15,26 @@ pub(super) enum Goal {
     Wide,
     /// No `Sidecar`.
     Open,
+    /// The `Sidecar` of somebody else that the fence took over, as it was: it routes to this much.
+    Back(Scope),
 }
 
 impl Goal {
     /// What is routed to when the goal is reached.
     pub(super) fn scope(&self) -> &Scope {
         match self {
-            Self::Trimmed(target) => target,
+            Self::Trimmed(scope) | Self::Back(scope) => scope,
             Self::Wide | Self::Open => &Scope::Everything,
         }
     }
 }
 
 impl Egress {
-    /// The next step towards `goal`.
-    pub(super) fn head_for(&self, goal: &Goal, now: Timestamp, timings: &Timings) -> Step {
+    /// The next step towards `goal`. `in_place`: the `Sidecar` is, or is to be, one that was somebody else's.
+    pub(super) fn head_for(&self, goal: &Goal, in_place: bool, now: Timestamp, timings: &Timings) -> Step {
         match goal {
+            Goal::Back(base) => self.retreat(base, now, timings),
+            _ if in_place && !self.diverted => self.embark(goal.scope(), now, timings),
             Goal::Trimmed(target) => self.advance(target, now, timings),
             Goal::Wide if !self.diverted => self.advance(&Scope::nothing(), now, timings),
             Goal::Wide if self.is_wide() => Step { egress: self.clone(), wake: self.turning(now, timings) },
@@ -41,5 +45,49 @@ impl Egress {
     /// Whether everything is routed.
     pub(super) fn is_wide(&self) -> bool {
         self.route == Scope::Everything
+    }
+
+    /// The first steps with a `Sidecar` that was somebody else's: what is to be routed gets clusters, the global proxy's
+    /// among them, and then the catch-all turns, while no route changes.
+    fn embark(&self, target: &Scope, now: Timestamp, timings: &Timings) -> Step {
+        self.warm(target, now, timings)
+            .unwrap_or_else(|| Self { diverted: true, widened: Some(now), ..self.clone() }.stay(timings))
+    }
+
+    /// The next step back to a `Sidecar` of somebody else that routes to `base`: the same backwards, and then what else
+    /// had clusters drains.
+    fn retreat(&self, base: &Scope, now: Timestamp, timings: &Timings) -> Step {
+        if !self.diverted {
+            let drained = self.drained_at(timings).filter(|at| *at > now);
+            let before = || Self { route: base.clone(), ..Self::open() };
+            return Step { egress: drained.map_or_else(before, |_| self.clone()), wake: drained };
+        }
+        if self.turning(now, timings).is_some() {
+            return self.clone().stay(timings);
+        }
+        self.warm(base, now, timings).unwrap_or_else(|| self.move_back(base, now, timings))
+    }
+
+    fn move_back(&self, base: &Scope, now: Timestamp, timings: &Timings) -> Step {
+        let mut next = Self { routes_removed: Some(now), ..self.clone() };
+        if self.route == *base {
+            (next.diverted, next.widened) = (false, None);
+            return Step { wake: next.drained_at(timings), egress: next };
+        }
+        next.keep = self.clusters().beyond(base);
+        (next.route, next.widened) = (base.clone(), Some(now));
+        next.stay(timings)
+    }
+
+    /// The step, or the wait, that gives clusters to whatever of `target` has none; `None` when all have had theirs for
+    /// long enough.
+    fn warm(&self, target: &Scope, now: Timestamp, timings: &Timings) -> Option<Step> {
+        let cold = target.beyond(&self.clusters());
+        if cold.is_nothing() {
+            let wake = self.settled_at(timings).filter(|at| *at > now)?;
+            return Some(Step { egress: self.clone(), wake: Some(wake) });
+        }
+        let egress = Self { keep: self.keep.union(&cold), clusters_added: Some(now), ..self.clone() };
+        Some(Step { wake: egress.settled_at(timings), egress })
     }
 }

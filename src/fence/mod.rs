@@ -1,8 +1,10 @@
 //! What a fence makes of what is known: its `Sidecar`, its status, and when to look again. PURE: the same
 //! input gives the same bytes.
 
+mod adoption;
 pub mod auto;
 mod conditions;
+mod course;
 mod declared;
 mod defaults;
 mod domains;
@@ -25,7 +27,9 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod wants;
+mod writers;
 
+pub use adoption::{ADOPT, ADOPTED, consent, may_force};
 pub use defaults::Defaults;
 pub use domains::known;
 pub use egress::{Egress, Timings};
@@ -39,3 +43,4 @@ pub use sidecar::{
 };
 pub use status::Transition;
 pub use wants::{selection, wants};
+pub use writers::keep_writers;

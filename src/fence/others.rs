@@ -40,34 +40,47 @@ impl<'a> Others<'a> {
         self.facts().map(|facts| &facts.terms)
     }
 
-    fn policy(self) -> SidecarPolicy {
+    pub(super) fn policy(self) -> SidecarPolicy {
         self.terms().and_then(|terms| terms.sidecar_policy).unwrap_or(self.defaults.sidecar_policy)
     }
 
     /// The `Sidecar` of somebody else that the fence steps back from.
     pub(super) fn conflict(self) -> Option<&'a Foreign> {
-        let conflicts = |foreign: &&Foreign| match self.policy() {
+        let policy = self.policy();
+        let conflicts = |foreign: &&Foreign| match policy {
+            SidecarPolicy::Adopt if foreign.key == *self.fence => self.objection(foreign).is_some(),
+            SidecarPolicy::Adopt => !self.is_preferred_to(foreign),
             SidecarPolicy::Compose => foreign.key == *self.fence || !self.is_preferred_to(foreign),
             SidecarPolicy::Defer => true,
         };
+        let own = self.graph.adopted(self.fence).filter(|_| policy != SidecarPolicy::Adopt);
         let named = self.graph.foreign(self.fence).into_iter();
+        let named = own.into_iter().chain(named);
         named.chain(self.graph.foreign_over(self.fence)).find(conflicts)
     }
 
     /// Whether istiod takes the fence's own `Sidecar`, not `foreign`. If both are as old, nobody can tell.
     fn is_preferred_to(self, foreign: &Foreign) -> bool {
-        let own = self.graph.sidecar_created(self.fence);
+        let adoptable = || self.adoptable().and_then(|foreign| foreign.created);
+        let own = self.graph.sidecar_created(self.fence).or_else(adoptable);
         own.zip(foreign.created).is_some_and(|(own, theirs)| own < theirs)
     }
 
-    /// The Sidecars whose place the fence's own takes, and which it therefore carries: with policy `Compose` those
-    /// that are for pods of the fence, oldest first; else the default one.
+    /// The Sidecars whose place the fence's own takes, and which it therefore carries: the one that it took over, and
+    /// unless the policy is `Defer` those that are for pods of the fence, oldest first; else the default one.
     pub(super) fn composed(self) -> Vec<&'a Foreign> {
-        let composes = self.policy() == SidecarPolicy::Compose;
+        let composes = self.policy() != SidecarPolicy::Defer;
         let mut over: Vec<_> =
             composes.then(|| self.graph.foreign_over(self.fence)).into_iter().flatten().collect();
+        over.extend(self.graph.adopted(self.fence));
         over.sort_by_key(|foreign| (foreign.created, &foreign.key));
         if over.is_empty() { self.graph.default_sidecar(self.fence).into_iter().collect() } else { over }
+    }
+
+    /// The `Sidecar` whose place the fence's would take, and whose bounds the detour does not keep.
+    pub(super) fn border(self) -> Option<&'a Foreign> {
+        let mesh = self.graph.mesh_config();
+        self.composed().into_iter().find(|foreign| foreign.is_closed(mesh))
     }
 
     /// Whether the fence is to write a `Sidecar`, or would be if no other fence did it.
@@ -75,6 +88,7 @@ impl<'a> Others<'a> {
         let mode = |terms: &Terms| terms.mode.unwrap_or(self.defaults.mode);
         self.terms().is_some_and(|terms| terms.enabled && mode(terms) == Mode::Enforce)
             && self.conflict().is_none()
+            && self.border().is_none()
     }
 
     /// The fence that writes a `Sidecar` for all pods of this one: the oldest of those that are older than it.
@@ -121,7 +135,9 @@ impl<'a> Others<'a> {
         let asked = self.facts().and_then(|facts| facts.labels.as_ref());
         let turns =
             || asked.is_some_and(|asked| !self.graph.select_the_same(&self.fence.namespace, has, asked));
-        !self.enforces() || (self.obstacle().is_none() && (self.carrier().is_some() || turns()))
+        let given_back = self.graph.adopted(self.fence).is_some();
+        (!self.enforces() && !given_back)
+            || (self.obstacle().is_none() && (self.carrier().is_some() || turns()))
     }
 }
 

@@ -7,18 +7,15 @@ use kube::Resource;
 use super::conditions::{self, Statement};
 use super::declared;
 use super::domains::{domains, known, next_end};
-use super::egress::Step;
 use super::expiry::{self, Expiry};
-use super::handover::Goal;
 use super::history::awaiting;
 use super::observed::observe;
 use super::others::{self, Others};
-use super::sidecar::{Content, build, is_up_to_date};
 use super::stance::Stance;
 use super::status::{self, Report, Verdict};
 use super::{Defaults, Egress, GlobalProxy, Scope, Timings, Transition, is_owned_by};
 use crate::api::{Dependency, ENFORCED, Mode, ServiceFence, ServiceFenceStatus, reasons};
-use crate::graph::{FenceFacts, Graph, Labels, ObjectKey};
+use crate::graph::{FenceFacts, Graph, ObjectKey};
 use crate::istio::Sidecar;
 
 /// What holds for all fences.
@@ -80,6 +77,10 @@ pub enum SidecarAction {
     Warm(Box<Sidecar>),
     /// Apply this one, once the status says what it lists.
     Apply(Box<Sidecar>),
+    /// Apply this one in the place of somebody else's, in just the state that was looked at.
+    Adopt(Box<Sidecar>),
+    /// Give the one there is back to whom it was taken over from, as this.
+    GiveBack(Box<Sidecar>),
     /// Delete the one there is.
     Delete,
 }
@@ -123,6 +124,8 @@ pub(super) struct Situation<'a> {
     pub(super) facts: Option<&'a FenceFacts>,
     /// Our own `Sidecar`, and the state that it puts the proxies in; another one of the same name is left alone.
     pub(super) own: Option<(&'a Sidecar, Egress)>,
+    /// The one of somebody else that is to be taken over.
+    pub(super) adopting: Option<&'a Sidecar>,
 }
 
 impl<'a> Situation<'a> {
@@ -130,7 +133,9 @@ impl<'a> Situation<'a> {
         let key = ObjectKey::of(input.fence);
         let owned = input.sidecar.filter(|sidecar| is_owned_by(sidecar, input.fence));
         let own = owned.map(|sidecar| (sidecar, Egress::of(sidecar, input.now)));
-        Self { facts: input.graph.fence(&key), input, key, own }
+        let adoptable = Others::of(&key, input.graph, &input.settings.defaults).adoptable();
+        let adopting = input.sidecar.filter(|_| own.is_none() && adoptable.is_some());
+        Self { facts: input.graph.fence(&key), input, key, own, adopting }
     }
 
     fn expired(&self) -> Expiry {
@@ -144,11 +149,11 @@ impl<'a> Situation<'a> {
 
     /// Whether others wait for the fence's `Sidecar` to route to everything, for as long as pods change hands.
     fn steps_aside(&self) -> bool {
-        self.own.is_some() && self.others().is_beside_a_move()
+        self.own.is_some() && self.contested().is_none() && self.others().is_beside_a_move()
     }
 
     pub(super) fn is_named_by_another(&self) -> bool {
-        self.input.sidecar.is_some() && self.own.is_none()
+        self.input.sidecar.is_some() && self.own.is_none() && self.adopting.is_none()
     }
 
     /// Whether the fence is not to be: the workload gets its full configuration back.
@@ -172,62 +177,6 @@ impl<'a> Situation<'a> {
         self.conclude(action, noted.unwrap_or(domains), stance, &self.verdict(stance), step.wake)
     }
 
-    /// Whom to select, in which state their proxies are, and where they are heading. Pods that change hands do so
-    /// while everything is routed, so a selector changes only then, and stays as it is while a fence opens.
-    fn course(&self, stance: &Stance, wanted: Scope) -> (Labels, Egress, Goal) {
-        let goal = match stance {
-            Stance::Withdraw(_) => Goal::Open,
-            Stance::Wait(_) => Goal::Wide,
-            Stance::Enforce if self.others().is_beside_a_move() => Goal::Wide,
-            Stance::Enforce => Goal::Trimmed(wanted),
-        };
-        let asked = self.facts.and_then(|facts| facts.labels.clone()).unwrap_or_default();
-        let Some((sidecar, egress)) = &self.own else { return (asked, Egress::open(), goal) };
-        let selector = sidecar.spec.workload_selector.as_ref();
-        let has = selector.map(|selector| Labels::from(selector.labels.clone())).unwrap_or_default();
-        let same = has == asked || self.input.graph.select_the_same(&self.key.namespace, &has, &asked);
-        let turning = egress.turning(self.input.now, &self.input.settings.timings).is_some();
-        match goal {
-            // Somebody took it off.
-            _ if has.is_empty() => (asked, egress.clone(), goal),
-            Goal::Open => (has, egress.clone(), goal),
-            _ if matches!(stance, Stance::Wait(_)) => (has, egress.clone(), goal),
-            _ if same => (asked, egress.clone(), goal),
-            _ if egress.is_wide() && !turning && !self.others().is_beside_a_trimmed_one() => {
-                (asked, Egress { widened: Some(self.input.now), ..egress.clone() }, goal)
-            }
-            _ => (has, egress.clone(), Goal::Wide),
-        }
-    }
-
-    fn step(&self, current: &Egress, goal: &Goal) -> Step {
-        let step = current.head_for(goal, self.input.now, &self.input.settings.timings);
-        if !step.egress.diverted && self.own.is_some() && self.others().is_beside_a_trimmed_one() {
-            return Step { egress: current.clone(), wake: None };
-        }
-        step
-    }
-
-    fn action(&self, labels: &Labels, step: &Step) -> SidecarAction {
-        let Input { fence, settings, .. } = self.input;
-        let content = Content { labels, egress: &step.egress, composed: &self.others().composed() };
-        match &self.own {
-            None if !step.egress.diverted => SidecarAction::Leave,
-            // Without labels it would be everybody's.
-            Some(_) if !step.egress.diverted || labels.is_empty() => SidecarAction::Delete,
-            own => {
-                let desired = build(fence, &content, &settings.global_proxy);
-                match own {
-                    Some((current, _)) if is_up_to_date(current, &desired) => SidecarAction::Leave,
-                    Some((_, egress)) if step.egress.route == egress.route => {
-                        SidecarAction::Warm(Box::new(desired))
-                    }
-                    _ => SidecarAction::Apply(Box::new(desired)),
-                }
-            }
-        }
-    }
-
     /// The hosts of the fence: its own, and if it is for more than itself, those of the others.
     fn domains(&self, stance: &Stance, expired: &Expiry) -> BTreeMap<String, Dependency> {
         let Input { graph, settings, now, .. } = self.input;
@@ -238,6 +187,9 @@ impl<'a> Situation<'a> {
             domains
         };
         let mut domains = of(&self.key, expired);
+        if let Some(status) = &self.input.fence.status {
+            declared::keep_unread(&mut domains, graph, &status.domains);
+        }
         if stance.is_of_interest() {
             let none = Expiry::default();
             for peer in self.others().peers() {
@@ -267,7 +219,7 @@ impl<'a> Situation<'a> {
     fn verdict(&self, stance: &Stance) -> Verdict {
         match (stance, self.is_trimmed()) {
             (Stance::Withdraw(verdict), _) if self.own.is_none() => verdict.clone(),
-            (Stance::Withdraw(verdict), _) if verdict.reason == reasons::SIDECAR_CONFLICT => verdict.clone(),
+            (Stance::Withdraw(verdict), _) if verdict.is_of_a_sidecar() => verdict.clone(),
             (Stance::Withdraw(_), _) => {
                 Verdict::new(reasons::OPENING, "the full configuration is being given back")
             }
@@ -281,7 +233,9 @@ impl<'a> Situation<'a> {
     }
 
     fn is_trimmed(&self) -> bool {
-        self.own.as_ref().is_some_and(|(_, egress)| !egress.is_wide())
+        self.own
+            .as_ref()
+            .is_some_and(|(_, egress)| egress.diverted && egress.route != self.base() && !egress.is_wide())
     }
 
     fn conclude(
@@ -293,7 +247,8 @@ impl<'a> Situation<'a> {
         wake: Option<Timestamp>,
     ) -> Plan {
         let Input { fence, graph, settings, now, .. } = self.input;
-        let stays = self.own.is_some() && sidecar != SidecarAction::Delete;
+        let goes = matches!(sidecar, SidecarAction::Delete | SidecarAction::GiveBack(_));
+        let stays = self.own.is_some() && !goes;
         let left_out = declared::left_out(graph, &self.key, settings.defaults.max_policy_hosts);
         let (conflict, degraded) =
             (self.contradiction(stance), conditions::degraded(fence, self.facts, left_out));
@@ -313,7 +268,7 @@ impl<'a> Situation<'a> {
             domains,
         };
         Plan {
-            hold: stays || matches!(sidecar, SidecarAction::Warm(_) | SidecarAction::Apply(_)),
+            hold: stays || (!goes && sidecar != SidecarAction::Leave),
             sidecar,
             status: status::build(fence, report, now),
             expired: Vec::new(),

@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
-use super::{Egress, Scope};
+use super::{ADOPTED, Egress, Scope, adoption, writers};
 use crate::api::ServiceFence;
 use crate::graph::{EgressHost, Foreign, Labels, Standing};
 use crate::istio::{
@@ -58,10 +59,12 @@ impl Egress {
             times => times,
         };
         let route = hosts(true).unwrap_or(Scope::Everything);
-        let widened = timestamp(sidecar, WIDENED).unwrap_or(now);
+        let widened = timestamp(sidecar, WIDENED);
+        let was = adoption::adopted(sidecar);
+        let policy = &sidecar.spec.outbound_traffic_policy;
         Self {
-            widened: (route == Scope::Everything).then_some(widened),
-            diverted: true,
+            diverted: was.is_none_or(|was| was.outbound_traffic_policy != *policy),
+            widened: if route == Scope::Everything { widened.or(Some(now)) } else { widened },
             route,
             keep,
             clusters_added,
@@ -84,12 +87,15 @@ pub(super) struct Content<'a> {
     pub(super) egress: &'a Egress,
     /// Whose place it takes, oldest first: what these say of incoming traffic, it says too.
     pub(super) composed: &'a [&'a Foreign],
+    /// What it said before the fence took it over.
+    pub(super) original: Option<&'a SidecarSpec>,
 }
 
 /// The `Sidecar` of a fence, complete, as it is applied.
 pub(super) fn build(fence: &ServiceFence, content: &Content<'_>, proxy: &GlobalProxy) -> Sidecar {
-    let Content { labels, egress, composed } = content;
+    let Content { labels, egress, composed, original } = content;
     let specs = || composed.iter().map(|foreign| &foreign.spec);
+    let before = original.and_then(|original| original.outbound_traffic_policy.as_ref());
     let spec = SidecarSpec {
         workload_selector: Some(WorkloadSelector { labels: labels.as_map().clone() }),
         egress: listeners(egress),
@@ -99,22 +105,31 @@ pub(super) fn build(fence: &ServiceFence, content: &Content<'_>, proxy: &GlobalP
             .cloned()
             .unwrap_or_default(),
         inbound_connection_pool: specs().find_map(|spec| spec.inbound_connection_pool.clone()),
-        outbound_traffic_policy: Some(OutboundTrafficPolicy {
-            mode: Mode::AllowAny,
-            egress_proxy: Some(EgressProxy {
-                host: proxy.host.host.to_string(),
-                port: PortSelector { number: proxy.port.into() },
-            }),
-        }),
+        outbound_traffic_policy: if egress.diverted { Some(detour(proxy)) } else { before.cloned() },
     };
     let mut sidecar = Sidecar::new(&fence.name_any(), spec);
     sidecar.metadata.namespace = fence.namespace();
     let revision = fence.labels().get(REVISION).map(|revision| (REVISION.to_owned(), revision.clone()));
     let labels = revision.into_iter().chain([(MANAGED_BY.to_owned(), MANAGER.to_owned())]);
     sidecar.metadata.labels = Some(labels.collect());
-    sidecar.metadata.annotations = Some(annotations(egress)).filter(|a| !a.is_empty());
+    let original = original.and_then(|spec| serde_json::to_string(spec).ok());
+    let original = original.map(|spec| (ADOPTED.to_owned(), spec));
+    let annotations: BTreeMap<_, _> = annotations(egress).into_iter().chain(original).collect();
+    sidecar.metadata.annotations = Some(annotations).filter(|a| !a.is_empty());
     sidecar.metadata.owner_references = fence.controller_owner_ref(&()).map(|owner| vec![owner]);
     sidecar
+}
+
+/// Sends calls to unknown hosts to the global proxy.
+fn detour(proxy: &GlobalProxy) -> OutboundTrafficPolicy {
+    OutboundTrafficPolicy {
+        mode: Mode::AllowAny,
+        egress_proxy: Some(EgressProxy {
+            host: proxy.host.host.to_string(),
+            port: PortSelector { number: proxy.port.into() },
+            ..EgressProxy::default()
+        }),
+    }
 }
 
 fn listeners(egress: &Egress) -> Vec<EgressListener> {
@@ -146,7 +161,7 @@ pub(super) fn is_up_to_date(current: &Sidecar, desired: &Sidecar) -> bool {
     current.spec == desired.spec
         && desired.owner_references().iter().all(|owner| current.owner_references().contains(owner))
         && has(current.labels(), desired.labels())
-        && current.labels().get(REVISION) == desired.labels().get(REVISION)
+        && (desired.labels().contains_key(REVISION) || !writers::set_the_revision(current))
         && has(current.annotations(), desired.annotations())
 }
 
@@ -157,5 +172,7 @@ pub fn standing(sidecar: &Sidecar) -> Standing {
     Standing {
         wide: Egress::of(sidecar, Timestamp::UNIX_EPOCH).is_wide(),
         selector: selector.map(|selector| Labels::from(selector.labels.clone())).unwrap_or_default(),
+        adopted: adoption::adopted(sidecar).map(Arc::new),
+        contested: adoption::contested(sidecar),
     }
 }

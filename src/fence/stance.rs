@@ -1,7 +1,7 @@
 use super::conditions::Statement;
 use super::plan::Situation;
 use super::status::Verdict;
-use crate::api::{CONFLICT, Mode, reasons};
+use crate::api::{CONFLICT, Mode, SidecarPolicy, reasons};
 
 /// What a fence is to do about its workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +37,10 @@ impl Situation<'_> {
                 Verdict::new(reasons::OBSERVING, message)
             }));
         }
-        if let Some(verdict) = self.conflict() {
+        if let Some(verdict) = self.conflict().or_else(|| self.border()) {
             return Stance::Withdraw(verdict);
         }
-        match self.obstacle() {
+        match self.contest().or_else(|| self.obstacle()) {
             Some(verdict) => Stance::Wait(verdict),
             None => self.carried().map_or(Stance::Enforce, Stance::Withdraw),
         }
@@ -61,8 +61,13 @@ impl Situation<'_> {
 
     /// Somebody else's `Sidecar` that has the name of the fence's, or is for its pods.
     fn conflict(&self) -> Option<Verdict> {
-        let name = &self.key;
-        let message = match self.others().conflict().map(|foreign| &foreign.key) {
+        let (name, others) = (&self.key, self.others());
+        let objection = || others.objection(self.input.graph.foreign(name)?);
+        let message = match others.conflict().map(|foreign| &foreign.key) {
+            _ if self.is_named_by_another() && others.policy() == SidecarPolicy::Adopt => {
+                let objection = objection().unwrap_or_else(|| "it was just written".to_owned());
+                format!("a Sidecar {name} exists that this fence did not write: {objection}")
+            }
             _ if self.is_named_by_another() => format!(
                 "a Sidecar {name} exists that this fence did not write: delete or rename it to have the workload fenced"
             ),
@@ -74,11 +79,29 @@ impl Situation<'_> {
         Some(Verdict::new(reasons::SIDECAR_CONFLICT, message))
     }
 
+    /// Somebody who writes the `Sidecar` that the fence took over.
+    fn contest(&self) -> Option<Verdict> {
+        let (name, other) = (&self.key, self.contested()?);
+        let message = format!(
+            "the field manager {other} has written the Sidecar {name} since this fence took it over, and it is left to {other}: have {other} leave it, then set sidecarPolicy to Defer and back to Adopt"
+        );
+        Some(Verdict::new(reasons::SIDECAR_CONFLICT, message))
+    }
+
+    /// A `Sidecar` whose place the fence's would take, and that bounds what its pods may reach.
+    fn border(&self) -> Option<Verdict> {
+        let key = &self.others().border()?.key;
+        let message = format!(
+            "the Sidecar {key} bounds what these pods may reach (REGISTRY_ONLY or an egressProxy, its own or the mesh's): over the global proxy they would reach more, so they keep it; set its outboundTrafficPolicy to ALLOW_ANY without an egressProxy to have the workload fenced"
+        );
+        Some(Verdict::new(reasons::REGISTRY_ONLY, message))
+    }
+
     /// What the condition `Conflict` tells.
     pub(super) fn contradiction(&self, stance: &Stance) -> Statement {
         let other = self.others().overlapping().filter(|_| *stance == Stance::Enforce);
         match (stance, other) {
-            (Stance::Withdraw(verdict), _) if verdict.reason == reasons::SIDECAR_CONFLICT => {
+            (Stance::Withdraw(verdict) | Stance::Wait(verdict), _) if verdict.is_of_a_sidecar() => {
                 verdict.says(CONFLICT, true)
             }
             (_, Some(other)) => {

@@ -18,6 +18,11 @@ impl Verdict {
         Self { reason, message: message.into() }
     }
 
+    /// Whether it tells of somebody else's `Sidecar` that the fence steps back from.
+    pub(super) fn is_of_a_sidecar(&self) -> bool {
+        [reasons::SIDECAR_CONFLICT, reasons::REGISTRY_ONLY].contains(&self.reason)
+    }
+
     fn is_ready(&self) -> bool {
         let ready = [reasons::FENCED, reasons::OPEN, reasons::OBSERVING, reasons::CARRIED_BY];
         ready.contains(&self.reason)

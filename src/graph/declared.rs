@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::callers::Identity;
 use super::policies::Policy;
 use super::routes::{Source, VirtualService};
-use super::{Graph, ObjectKey, Pod, Service};
+use super::{Graph, MeshConfig, ObjectKey, Pod, Service};
 use crate::api::DependencySource;
 
 impl Graph {
@@ -17,7 +17,8 @@ impl Graph {
         let named = self.callers_in(fence).into_iter().flat_map(|caller| self.named(&caller));
         let routed = self.routes.hosts_for(|source| self.is_caller(fence, source));
         let of_routes = routed.into_iter().map(|host| (host, DependencySource::VirtualService));
-        let of_mesh = self.mesh_hosts.iter().map(|host| (host.clone(), DependencySource::MeshConfig));
+        let hosts = self.mesh_config.iter().flat_map(|config| &config.hosts);
+        let of_mesh = hosts.map(|host| (host.clone(), DependencySource::MeshConfig));
         named.map(|host| (host, DependencySource::Policy)).chain(of_mesh).chain(of_routes).collect()
     }
 
@@ -67,11 +68,19 @@ impl Graph {
         fences
     }
 
-    pub(super) fn apply_mesh_config(&mut self, hosts: BTreeSet<Arc<str>>) -> BTreeSet<ObjectKey> {
-        if *self.mesh_hosts == hosts {
+    /// What the mesh configuration says; `None` while it has not been read.
+    #[must_use]
+    pub fn mesh_config(&self) -> Option<&MeshConfig> {
+        self.mesh_config.as_deref()
+    }
+
+    pub(super) fn apply_mesh_config(&mut self, config: MeshConfig) -> BTreeSet<ObjectKey> {
+        if self.mesh_config() == Some(&config) {
             return BTreeSet::new();
         }
-        self.mesh_hosts = Arc::new(hosts);
+        self.registry.set_default_export(config.services_export);
+        self.routes.set_default_export(config.virtual_services_export);
+        self.mesh_config = Some(Arc::new(config));
         self.fence_keys().cloned().collect()
     }
 
@@ -134,7 +143,7 @@ impl Graph {
                 Some(namespace) => Box::new(self.fences.in_namespace(namespace)),
                 None => Box::new(self.fences.keys()),
             };
-            fences.extend(all.filter(|fence| self.is_caller(fence, source)).cloned());
+            fences.extend(all.filter(|fence| self.is_caller(fence, &source)).cloned());
         }
         fences
     }

@@ -68,7 +68,7 @@ impl Graph {
         let hosts = self.registry.concerned_by(hosts);
         let all: Vec<_> = hosts.iter().map(|host| self.registry.same_as(host)).collect();
         let asked_by_all = |host: &Arc<str>| {
-            self.mesh_hosts.contains(host)
+            self.mesh_config().is_some_and(|config| config.hosts.contains(host))
                 || self.mesh_wide.wants.iter().any(|want| want.hosts.concerns(host, namespace))
         };
         if all.iter().flatten().any(asked_by_all) {

@@ -1,6 +1,7 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Aliases, Want};
+use super::{Aliases, DefaultExport, Want};
 
 /// What holds for the whole mesh, for as long as we run.
 #[derive(Clone, Debug)]
@@ -27,4 +28,17 @@ impl Default for MeshWide {
             aliases: Arc::default(),
         }
     }
+}
+
+/// What matters of Istio's mesh configuration, which may change while we run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MeshConfig {
+    /// The hosts that it names, which proxies need whatever their workload calls.
+    pub hosts: BTreeSet<Arc<str>>,
+    /// Whether calls to what the mesh does not know are refused, where no `Sidecar` says otherwise.
+    pub registry_only: bool,
+    /// Who sees Services and `ServiceEntry`s that do not say.
+    pub services_export: DefaultExport,
+    /// Who sees `VirtualService`s that do not say.
+    pub virtual_services_export: DefaultExport,
 }

@@ -41,17 +41,17 @@ pub use by_workload::Caller;
 pub use callers::{CallerPattern, Identity};
 pub use coverage::{Coverage, Covered};
 pub use dns_name::{MAX_NAME, is_dns_name, is_host_name};
-pub use export_to::ExportTo;
+pub use export_to::{DefaultExport, ExportTo};
 pub use fences::{Fence, FenceFacts, Known, Observation, Terms};
 pub use key::ObjectKey;
 pub use learning::{Learning, MAX_HOSTS};
-pub use mesh_wide::MeshWide;
+pub use mesh_wide::{MeshConfig, MeshWide};
 pub use objects::{EgressHost, Service, ServiceEntry};
 pub use policies::{Authority, Policy};
 pub use registry::Registry;
 pub use routes::{Asked, Source, VirtualService};
 pub use selector::{Labels, PodSelection};
-pub use sidecars::{Foreign, Origin, Sidecar, Standing};
+pub use sidecars::{Consent, Foreign, Origin, Sidecar, Standing};
 pub use want::{Lifetime, Want, Wanted};
 pub use workloads::{Pod, Proxy, Workloads};
 
@@ -92,8 +92,8 @@ pub enum Change {
     Policy(Policy),
     /// An `AuthorizationPolicy` is gone.
     PolicyGone(ObjectKey),
-    /// The hosts that the mesh configuration names.
-    MeshConfig(BTreeSet<Arc<str>>),
+    /// The mesh configuration was read.
+    MeshConfig(MeshConfig),
     /// A `Sidecar` was added or changed.
     Sidecar(Sidecar),
     /// A `Sidecar` is gone.
@@ -149,8 +149,8 @@ pub struct Graph {
     learning: Learning,
     coverage: BTreeMap<DependencySource, Coverage>,
     policies: Policies,
-    /// The hosts that the mesh configuration names.
-    mesh_hosts: Arc<BTreeSet<Arc<str>>>,
+    /// `None` until it has been read.
+    mesh_config: Option<Arc<MeshConfig>>,
     sidecars: Sidecars,
 }
 
@@ -165,8 +165,8 @@ impl Graph {
     /// An empty graph of a mesh of which this much is settled.
     #[must_use]
     pub fn of(mesh_wide: MeshWide) -> Self {
-        let registry = Registry::new(&mesh_wide);
-        Self { registry, mesh_wide: Arc::new(mesh_wide), ..Self::default() }.rooted_in("istio-system")
+        let (registry, routes) = (Registry::new(&mesh_wide), Routes::new(&mesh_wide));
+        Self { registry, routes, mesh_wide: Arc::new(mesh_wide), ..Self::default() }.rooted_in("istio-system")
     }
 
     /// The same mesh, with this root namespace: where defaults for all namespaces are.
@@ -241,34 +241,6 @@ impl Graph {
     /// Every `VirtualService`, to find those that are gone after a fresh listing.
     pub fn virtual_service_keys(&self) -> impl Iterator<Item = &ObjectKey> {
         self.routes.keys()
-    }
-
-    /// What a `Sidecar` imports besides `namespace/host`, so that calls of the host are routed as without a `Sidecar`:
-    /// istiod takes `VirtualService`s only from namespaces in which the `Sidecar` lists the host that they route
-    /// (`SelectVirtualServices` in Istio's `pilot/pkg/model`).
-    pub fn routed_from<'a>(&'a self, host: &'a str) -> impl Iterator<Item = EgressHost> + 'a {
-        let namespaces = self.routes.namespaces_routing(host);
-        namespaces.map(move |namespace| EgressHost { namespace: namespace.clone(), host: host.into() })
-    }
-
-    /// The host that was called, of a call that ended at `upstream`: that one, unless a `VirtualService` sends calls
-    /// of another host there and `asked` names that.
-    #[must_use]
-    pub fn called<'a>(&'a self, upstream: &'a str, asked: impl FnOnce() -> Asked) -> &'a str {
-        let mut others = self.routes.hosts_to(upstream).peekable();
-        if others.peek().is_none() {
-            return upstream;
-        }
-        let asked = asked();
-        others.find(|host| self.is_asked_for(host, &asked)).map_or(upstream, |host| host)
-    }
-
-    /// Whether `asked` means `host`: by its cluster IP, or by its name if it has none.
-    fn is_asked_for(&self, host: &str, asked: &Asked) -> bool {
-        match self.registry.addresses(host) {
-            [] => asked.name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(host)),
-            addresses => asked.address.is_some_and(|address| addresses.contains(&address)),
-        }
     }
 
     /// The fences of whose earlier calls nothing was told yet.
@@ -359,7 +331,7 @@ impl Graph {
             }
             Change::Policy(policy) => self.apply_policy(policy),
             Change::PolicyGone(key) => self.remove_policy(&key),
-            Change::MeshConfig(hosts) => self.apply_mesh_config(hosts),
+            Change::MeshConfig(config) => self.apply_mesh_config(config),
             Change::Sidecar(sidecar) => self.apply_sidecar(sidecar),
             Change::SidecarGone(key) => self.remove_sidecar(&key),
             Change::Call(call) => self.learn(&call),

@@ -9,13 +9,17 @@ use imbl::{HashMap, OrdSet};
 
 use super::names::{HostNames, is_wildcard, wildcards};
 use super::want::label_word;
-use super::{Aliases, EgressHost, Labels, MeshWide, ObjectKey, Pod, Service, ServiceEntry};
+use super::{
+    Aliases, DefaultExport, EgressHost, ExportTo, Labels, MeshWide, ObjectKey, Pod, Service, ServiceEntry,
+};
 
 /// The hosts that istiod knows, and which namespace defines each.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     domain: Arc<str>,
     global_proxy: Arc<str>,
+    /// Who sees what does not say who does.
+    default_export: DefaultExport,
     rules: Arc<Aliases>,
     services: HashMap<ObjectKey, Service>,
     /// Namespace → its Services.
@@ -211,6 +215,15 @@ impl Registry {
             let service = self.services.get(key).filter(|service| service.labels.satisfy(selector))?;
             Some(EgressHost { namespace: service.key.namespace.clone(), host: self.host_of(key) })
         })
+    }
+
+    /// The namespaces that see an object of `own` that the global proxy does not see.
+    fn hidden<'a>(
+        &self,
+        export_to: &'a ExportTo,
+        own: &'a Arc<str>,
+    ) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
+        export_to.hidden_from(&self.global_proxy, own, self.default_export)
     }
 
     /// The hosts that a namespace sees and the global proxy does not: nobody could learn them there.

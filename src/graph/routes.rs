@@ -9,7 +9,7 @@ use std::sync::Arc;
 use imbl::{HashMap, OrdSet};
 
 use super::registry::{Registry, discard};
-use super::{Labels, ObjectKey};
+use super::{DefaultExport, EgressHost, ExportTo, Graph, Labels, MeshWide, ObjectKey};
 
 /// What matters of a `VirtualService`. A host without a dot is a Service of its namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct VirtualService {
     /// The callers for whom it has routes of their own. The global proxy is none of them, so their first call must
     /// not go there.
     pub callers: Vec<Source>,
+    /// Who sees it. If the global proxy does not, a first call must not go there either.
+    pub export_to: ExportTo,
 }
 
 /// Callers that a route is for (`sourceNamespace`, `sourceLabels`).
@@ -51,17 +53,50 @@ pub struct Asked {
 /// The `VirtualService`s, by where they send calls.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Routes {
+    global_proxy: Arc<str>,
+    /// Who sees what does not say who does.
+    default_export: DefaultExport,
     by_key: HashMap<ObjectKey, Arc<VirtualService>>,
     to: HashMap<Arc<str>, OrdSet<ObjectKey>>,
     /// A host → those that route its calls.
     of: HashMap<Arc<str>, OrdSet<ObjectKey>>,
     /// A `VirtualService` → those that delegate to it.
     roots: HashMap<ObjectKey, OrdSet<ObjectKey>>,
-    /// Those that have routes for particular callers.
+    /// Those that have routes for particular callers, or that the global proxy does not see.
     particular: OrdSet<ObjectKey>,
 }
 
 impl Routes {
+    pub(super) fn new(mesh: &MeshWide) -> Self {
+        Self { global_proxy: mesh.global_proxy_namespace.clone(), ..Self::default() }
+    }
+
+    /// Has whatever does not say who sees it be seen by others than before.
+    pub(super) fn set_default_export(&mut self, default: DefaultExport) {
+        if self.default_export == default {
+            return;
+        }
+        self.default_export = default;
+        for service in self.by_key.values().cloned().collect::<Vec<_>>() {
+            self.note_particular(&service);
+        }
+    }
+
+    fn note_particular(&mut self, service: &VirtualService) {
+        if service.callers.is_empty() && self.hidden(service).next().is_none() {
+            self.particular.remove(&service.key);
+        } else {
+            self.particular.insert(service.key.clone());
+        }
+    }
+
+    /// The namespaces to which alone a `VirtualService` matters, because the global proxy does not see it.
+    fn hidden<'a>(&self, service: &'a VirtualService) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
+        let (own, default) = (&service.key.namespace, self.default_export);
+        let hidden = service.export_to.hidden_from(&self.global_proxy, own, default);
+        hidden.filter(|_| !service.gateways_only)
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
         self.by_key.keys()
     }
@@ -80,9 +115,7 @@ impl Routes {
         for delegate in &service.delegates {
             self.roots.entry(delegate.clone()).or_default().insert(service.key.clone());
         }
-        if !service.callers.is_empty() {
-            self.particular.insert(service.key.clone());
-        }
+        self.note_particular(&service);
         self.by_key.insert(service.key.clone(), Arc::new(service));
     }
 
@@ -106,11 +139,13 @@ impl Routes {
 
     /// The hosts for whose calls one of the callers has a route of its own, that `is_caller` tells.
     pub(super) fn hosts_for(&self, is_caller: impl Fn(&Source) -> bool) -> BTreeSet<Arc<str>> {
-        let services = self.particular().filter(|service| self.callers_of(service).any(&is_caller));
+        let services =
+            self.particular().filter(|service| self.callers_of(service).any(|source| is_caller(&source)));
         services.flat_map(|service| service.hosts.iter().cloned()).collect()
     }
 
-    /// The `VirtualService`s that have routes for particular callers, or delegate to one that has.
+    /// The `VirtualService`s that have routes for particular callers (those of a namespace, if it alone sees them), or
+    /// delegate to one that has.
     pub(super) fn particular(&self) -> impl Iterator<Item = &VirtualService> {
         let roots = |key| self.roots.get(key).into_iter().flatten();
         let keys = self.particular.iter().flat_map(move |key| std::iter::once(key).chain(roots(key)));
@@ -118,12 +153,12 @@ impl Routes {
     }
 
     /// The callers that a `VirtualService`, or one that it delegates to, has routes for.
-    pub(super) fn callers_of<'a>(
-        &'a self,
-        service: &'a VirtualService,
-    ) -> impl Iterator<Item = &'a Source> + 'a {
+    pub(super) fn callers_of<'a>(&'a self, service: &'a VirtualService) -> impl Iterator<Item = Source> + 'a {
         let delegates = service.delegates.iter().filter_map(|key| self.by_key.get(key));
-        service.callers.iter().chain(delegates.flat_map(|delegate| &delegate.callers))
+        let named = service.callers.iter().chain(delegates.flat_map(|delegate| &delegate.callers));
+        let all_of =
+            |namespace: &Arc<str>| Source { namespace: Some(namespace.clone()), labels: Labels::default() };
+        named.cloned().chain(self.hidden(service).map(all_of))
     }
 
     /// The namespaces of those that route the calls of `host`.
@@ -139,5 +174,35 @@ impl Routes {
             direct.flat_map(|key| std::iter::once(key).chain(self.roots.get(key).into_iter().flatten()));
         let services = keys.filter_map(|key| self.by_key.get(key));
         services.flat_map(|service| &service.hosts).filter(move |host| &***host != destination)
+    }
+}
+
+impl Graph {
+    /// What a `Sidecar` imports besides `namespace/host`, so that calls of the host are routed as without a `Sidecar`:
+    /// istiod takes `VirtualService`s only from namespaces in which the `Sidecar` lists the host that they route
+    /// (`SelectVirtualServices` in Istio's `pilot/pkg/model`).
+    pub fn routed_from<'a>(&'a self, host: &'a str) -> impl Iterator<Item = EgressHost> + 'a {
+        let namespaces = self.routes.namespaces_routing(host);
+        namespaces.map(move |namespace| EgressHost { namespace: namespace.clone(), host: host.into() })
+    }
+
+    /// The host that was called, of a call that ended at `upstream`: that one, unless a `VirtualService` sends calls
+    /// of another host there and `asked` names that.
+    #[must_use]
+    pub fn called<'a>(&'a self, upstream: &'a str, asked: impl FnOnce() -> Asked) -> &'a str {
+        let mut others = self.routes.hosts_to(upstream).peekable();
+        if others.peek().is_none() {
+            return upstream;
+        }
+        let asked = asked();
+        others.find(|host| self.is_asked_for(host, &asked)).map_or(upstream, |host| host)
+    }
+
+    /// Whether `asked` means `host`: by its cluster IP, or by its name if it has none.
+    fn is_asked_for(&self, host: &str, asked: &Asked) -> bool {
+        match self.registry.addresses(host) {
+            [] => asked.name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(host)),
+            addresses => asked.address.is_some_and(|address| addresses.contains(&address)),
+        }
     }
 }

@@ -42,6 +42,18 @@ impl Graph {
         self.sidecars.own(fence).map(|own| &own.standing.selector)
     }
 
+    /// What the `Sidecar` of `fence` was before it was taken over; `None` if it was not.
+    #[must_use]
+    pub fn adopted(&self, fence: &ObjectKey) -> Option<&Foreign> {
+        self.sidecars.own(fence).and_then(|own| own.adopted.as_ref())
+    }
+
+    /// Who else writes the `Sidecar` of `fence` since it was taken over.
+    #[must_use]
+    pub fn contested(&self, fence: &ObjectKey) -> Option<&str> {
+        self.sidecars.own(fence).and_then(|own| own.standing.contested.as_deref())
+    }
+
     /// Whether what `other` writes is for every pod of `fence`, of which there are some.
     #[must_use]
     pub fn covers(&self, other: &ObjectKey, fence: &ObjectKey) -> bool {

@@ -5,8 +5,8 @@ use imbl::{HashMap, OrdSet};
 use jiff::Timestamp;
 
 use super::registry::discard;
-use super::{EgressHost, Labels, ObjectKey, Registry};
-use crate::istio::SidecarSpec;
+use super::{EgressHost, Labels, MeshConfig, ObjectKey, Registry};
+use crate::istio::{Mode, SidecarSpec};
 
 /// A `Sidecar`, a fence's or somebody else's.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub enum Origin {
     /// That of the fence of its name.
     Fence(Standing),
     /// Somebody else's.
-    Other(Arc<SidecarSpec>),
+    Other(Arc<SidecarSpec>, Consent),
 }
 
 /// A fence's `Sidecar`, as it stands on the cluster.
@@ -37,6 +37,22 @@ pub struct Standing {
     pub wide: bool,
     /// The pods that it selects: those that the fence asked for when it was written, not those of now.
     pub selector: Labels,
+    /// What it said before the fence took it over from somebody else; `None` for one that the fence made.
+    pub adopted: Option<Arc<SidecarSpec>>,
+    /// Who writes it too since it was taken over.
+    pub contested: Option<Arc<str>>,
+}
+
+/// Whether somebody else's `Sidecar` may be taken over by the fence of its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Consent {
+    /// Nobody has said so.
+    #[default]
+    Missing,
+    /// It says so itself.
+    Given,
+    /// It says so, but this one still looks after it.
+    Kept(Arc<str>),
 }
 
 /// A `Sidecar` that is no fence's.
@@ -50,6 +66,8 @@ pub struct Foreign {
     pub revision: Option<Arc<str>>,
     /// What it says.
     pub spec: Arc<SidecarSpec>,
+    /// Whether it may be taken over.
+    pub consent: Consent,
 }
 
 impl Foreign {
@@ -65,6 +83,25 @@ impl Foreign {
     pub fn selects(&self, pod: &Labels) -> bool {
         let selector = self.spec.workload_selector.as_ref();
         selector.is_some_and(|s| s.labels.iter().all(|(key, value)| pod.as_map().get(key) == Some(value)))
+    }
+
+    /// Whether it refuses calls that the global proxy would let through, or has a way out of its own for them. istiod
+    /// has a `Sidecar` that says nothing inherit the mesh's policy, and so does the global proxy's (Istio 1.31,
+    /// `convertToSidecarScope`).
+    #[must_use]
+    pub fn is_closed(&self, mesh: Option<&MeshConfig>) -> bool {
+        let refusing_mesh = mesh.is_some_and(|mesh| mesh.registry_only);
+        let refuses = match &self.spec.outbound_traffic_policy {
+            Some(policy) if policy.egress_proxy.is_some() => return true,
+            Some(policy) => policy.mode == Mode::RegistryOnly,
+            None => refusing_mesh,
+        };
+        refuses && !(refusing_mesh && self.lists_everything())
+    }
+
+    fn lists_everything(&self) -> bool {
+        let mut hosts = self.spec.egress.iter().flat_map(|listener| &listener.hosts);
+        self.spec.egress.is_empty() || hosts.any(|host| host == "*/*")
     }
 
     /// The hosts that it names: whole (`shop/reviews.shop.svc.cluster.local`), or all of a namespace that it names
@@ -105,7 +142,7 @@ pub(super) struct Sidecars {
     /// Namespace → the fences in it whose `Sidecar` does not select what they ask for: few, and not for long.
     astray: HashMap<Arc<str>, OrdSet<ObjectKey>>,
     foreign: HashMap<Arc<str>, Arc<BTreeMap<Arc<str>, Foreign>>>,
-    /// What default Sidecars name (a host, or `namespace/*`) → those that do.
+    /// What Sidecars of others name, or named before a fence took them over (a host, or `namespace/*`) → those that do.
     wanted_by: HashMap<Arc<str>, OrdSet<ObjectKey>>,
 }
 
@@ -114,6 +151,8 @@ pub(super) struct Sidecars {
 pub(super) struct Own {
     pub(super) created: Option<Timestamp>,
     pub(super) standing: Standing,
+    /// The one that it was before it was taken over.
+    pub(super) adopted: Option<Foreign>,
 }
 
 impl Sidecars {
@@ -150,27 +189,38 @@ impl Sidecars {
         let before = self.remove(&key);
         match origin {
             Origin::Fence(standing) => {
-                self.own.insert(key, Own { created, standing });
+                let (of, consent) = (key.clone(), Consent::Given);
+                let was = |spec| Foreign { key: of, created, revision, spec, consent };
+                let adopted = standing.adopted.clone().map(was);
+                adopted.iter().for_each(|adopted| self.index_wants(adopted));
+                self.own.insert(key, Own { created, standing, adopted });
                 before.into_iter().collect()
             }
-            Origin::Other(spec) => {
-                let foreign = Foreign { key, created, revision, spec };
+            Origin::Other(spec, consent) => {
+                let foreign = Foreign { key, created, revision, spec, consent };
                 self.index(&foreign);
                 before.into_iter().chain([foreign]).collect()
             }
         }
     }
 
-    fn index(&mut self, foreign: &Foreign) {
+    fn index_wants(&mut self, foreign: &Foreign) {
         for want in wanted(foreign) {
             self.wanted_by.entry(want).or_default().insert(foreign.key.clone());
         }
+    }
+
+    fn index(&mut self, foreign: &Foreign) {
+        self.index_wants(foreign);
         let all = Arc::make_mut(self.foreign.entry(foreign.key.namespace.clone()).or_default());
         all.insert(foreign.key.name.clone(), foreign.clone());
     }
 
     pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<Foreign> {
-        self.own.remove(key);
+        let own = self.own.remove(key);
+        for want in own.iter().flat_map(|own| &own.adopted).flat_map(wanted) {
+            discard(&mut self.wanted_by, &want, key);
+        }
         let all = Arc::make_mut(self.foreign.get_mut(&key.namespace)?);
         let gone = all.remove(&key.name);
         if all.is_empty() {

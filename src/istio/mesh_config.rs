@@ -3,7 +3,8 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The part of Istio's mesh configuration that names services which proxies need whatever their workload calls.
+/// The part of Istio's mesh configuration that fences depend on: services that proxies need whatever their workload
+/// calls, who sees what does not say it, and what becomes of calls to the unknown.
 ///
 /// `defaultConfig` names some too (`tracing`, `envoyAccessLogService`), but those get clusters of their own in each
 /// proxy's bootstrap, which no `Sidecar` takes away (Istio 1.31).
@@ -11,6 +12,16 @@ use serde_json::Value;
 #[serde(rename_all = "camelCase", default)]
 pub struct MeshConfig {
     extension_providers: Vec<Value>,
+    default_service_export_to: Vec<String>,
+    default_virtual_service_export_to: Vec<String>,
+    outbound_traffic_policy: Policy,
+}
+
+/// What becomes of calls to hosts that the mesh does not know. Istio's own default lets them out.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Policy {
+    mode: String,
 }
 
 impl MeshConfig {
@@ -20,6 +31,22 @@ impl MeshConfig {
     /// If it is no YAML, or no mesh configuration.
     pub fn read(yaml: &str) -> Result<Self, serde_saphyr::Error> {
         serde_saphyr::from_str(yaml)
+    }
+
+    /// The words that say who sees Services and `ServiceEntry`s that do not say.
+    pub fn services_export_to(&self) -> impl Iterator<Item = &str> {
+        self.default_service_export_to.iter().map(String::as_str)
+    }
+
+    /// The words that say who sees `VirtualService`s that do not say.
+    pub fn virtual_services_export_to(&self) -> impl Iterator<Item = &str> {
+        self.default_virtual_service_export_to.iter().map(String::as_str)
+    }
+
+    /// Whether calls to hosts that the mesh does not know are refused, where no `Sidecar` says otherwise.
+    #[must_use]
+    pub fn is_registry_only(&self) -> bool {
+        self.outbound_traffic_policy.mode == "REGISTRY_ONLY"
     }
 
     /// The hosts of the services that extension providers name (tracing, access logs, external authorization): where
@@ -60,6 +87,23 @@ mod tests {
         );
         let services = ["authz.security.svc.cluster.local", "zipkin.tracing.svc.cluster.local"];
         assert_eq!(config.unwrap().services(), BTreeSet::from(services));
+    }
+
+    #[test]
+    fn what_holds_where_no_object_says_otherwise_is_found() {
+        let config = MeshConfig::read(
+            "
+            defaultServiceExportTo: ['.']
+            defaultVirtualServiceExportTo: ['~']
+            outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+            ",
+        );
+        let config = config.unwrap();
+        assert_eq!(config.services_export_to().collect::<Vec<_>>(), ["."]);
+        assert_eq!(config.virtual_services_export_to().collect::<Vec<_>>(), ["~"]);
+        assert!(config.is_registry_only());
+        assert!(!MeshConfig::default().is_registry_only());
+        assert!(!MeshConfig::read("outboundTrafficPolicy: {mode: ALLOW_ANY}").unwrap().is_registry_only());
     }
 
     #[test]

@@ -100,16 +100,19 @@ pub struct OutboundTrafficPolicy {
     pub egress_proxy: Option<EgressProxy>,
 }
 
-/// Istio's two answers to an unknown destination.
+/// Istio's answers to an unknown destination.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Refuse it.
+    /// Refuse it. A policy that names no mode means this (Istio's API: the enum's value 0).
+    #[default]
     #[serde(rename = "REGISTRY_ONLY")]
     RegistryOnly,
     /// Let it pass, or hand it to the egress proxy.
-    #[default]
     #[serde(rename = "ALLOW_ANY")]
     AllowAny,
+    /// Let it pass, and resolve the names of HTTP requests and TLS connections on the way (since Istio 1.31).
+    #[serde(rename = "ALLOW_ANY_DYNAMIC_DNS")]
+    AllowAnyDynamicDns,
 }
 
 /// A service that takes unknown traffic.
@@ -118,6 +121,9 @@ pub struct EgressProxy {
     /// Its host name.
     #[serde(default)]
     pub host: String,
+    /// Its subset, if others wrote one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subset: String,
     /// Its port.
     #[serde(default)]
     pub port: PortSelector,

@@ -21,6 +21,9 @@ pub struct VirtualServiceSpec {
     /// The gateways that it is for; none, or the word `mesh` among them, for the calls of workloads.
     #[serde(default)]
     pub gateways: Vec<String>,
+    /// The namespaces that see it; none: what the mesh configuration says.
+    #[serde(default)]
+    pub export_to: Vec<String>,
     /// Routes of HTTP requests.
     #[serde(default)]
     pub http: Vec<Route>,

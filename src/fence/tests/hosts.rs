@@ -174,19 +174,3 @@ fn a_policy_that_declares_too_much_is_cut_and_that_is_said() {
     assert_eq!((&*degraded.status, &*degraded.reason), ("True", reasons::POLICY_LIMIT));
     assert!(degraded.message.contains("of 1 hosts more"), "{}", degraded.message);
 }
-
-#[test]
-fn what_the_mesh_configuration_names_is_in_every_fence_as_soon_as_it_is_there() {
-    let host = "zipkin.tracing.svc.cluster.local";
-    let mut world = World::fenced();
-    world.tell([Change::MeshConfig([host.into()].into())]);
-    assert_eq!(world.plan().status.domains[host].sources, [DependencySource::MeshConfig]);
-    world.run();
-    assert_eq!(world.hosts(), format!("route: {PROXY}"), "no such Service");
-    world.tell([service("tracing/zipkin")]);
-    world.run();
-    assert_eq!(world.hosts(), format!("route: {PROXY} tracing/{host}"));
-    world.tell([Change::MeshConfig(BTreeSet::new())]);
-    world.run();
-    assert_eq!(world.hosts(), format!("route: {PROXY}"));
-}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "Clippy's own exception misses what test functions call")]
 
+mod adoption;
 mod bounds;
 mod conditions;
 mod drift;
@@ -10,12 +11,14 @@ mod first_fencing;
 mod fitness;
 mod history;
 mod hosts;
+mod mesh_config;
 mod modes;
 mod obstacles;
 mod opening;
 mod overlap;
 mod properties;
 mod sidecars_of_others;
+mod town;
 mod wants;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,14 +27,15 @@ use std::sync::Arc;
 
 use insta::assert_snapshot;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, OwnerReference, Time};
+use kube::ResourceExt;
 use proptest::prelude::*;
 
 use super::domains::domains;
 use super::expiry::Expiry;
 use super::{
-    CLUSTERS_ADDED, Defaults, GlobalProxy, Input, KEEP_BIND, Plan, ROUTES_REMOVED, Settings, SidecarAction,
-    Timings, WIDENED, is_owned_by, known, plan, selection, standing,
+    ADOPT, CLUSTERS_ADDED, Defaults, GlobalProxy, Input, KEEP_BIND, MANAGER, Plan, ROUTES_REMOVED, Settings,
+    SidecarAction, Timings, WIDENED, consent, is_owned_by, keep_writers, known, plan, selection, standing,
 };
 use crate::api::{
     Dependency, DependencySource, READY, RecyclingStrategy, ServiceFence, ServiceFenceSpec,
@@ -134,6 +138,7 @@ impl World {
             let ips = ips.iter().copied().map(Into::into).collect();
             Change::Pod(Pod { key: key(name), ips, labels: Labels::from(labels(with)), ..Pod::default() })
         };
+        world.tell([Change::MeshConfig(graph::MeshConfig::default())]);
         // One of the fence, and one of every Service.
         world.tell([pod("shop/client-1", &[CALLER], "app=client"), pod("shop/any-1", &[], "app=any")]);
         world.edit(|_| ());
@@ -207,11 +212,11 @@ impl World {
         let origin = if self.has_own_sidecar() {
             Origin::Fence(standing(sidecar))
         } else {
-            Origin::Other(Arc::new(sidecar.spec.clone()))
+            Origin::Other(Arc::new(sidecar.spec.clone()), consent(sidecar))
         };
         let created = Some(*self.sidecar_created.get_or_insert(self.now));
-        let change =
-            Change::Sidecar(graph::Sidecar { key: key("shop/client"), created, revision: None, origin });
+        let revision = sidecar.labels().get("istio.io/rev").map(|revision| revision.as_str().into());
+        let change = Change::Sidecar(graph::Sidecar { key: key("shop/client"), created, revision, origin });
         self.tell([change]);
     }
 
@@ -232,7 +237,13 @@ impl World {
         match &plan.sidecar {
             SidecarAction::Leave => {}
             SidecarAction::Warm(sidecar) | SidecarAction::Apply(sidecar) => {
-                self.sidecar = Some((**sidecar).clone());
+                self.sidecar = Some(managed((**sidecar).clone()));
+            }
+            // What others own of it stays.
+            SidecarAction::Adopt(sidecar) | SidecarAction::GiveBack(sidecar) => {
+                let mut sidecar = (**sidecar).clone();
+                sidecar.annotations_mut().insert(ADOPT.to_owned(), "true".to_owned());
+                self.sidecar = Some(sidecar);
             }
             SidecarAction::Delete => self.sidecar = None,
         }
@@ -313,6 +324,22 @@ impl World {
     }
 }
 
+/// As the API server notes who applied the labels.
+fn managed(mut sidecar: Sidecar) -> Sidecar {
+    let labels: serde_json::Map<_, _> =
+        sidecar.labels().keys().map(|label| (format!("f:{label}"), serde_json::json!({}))).collect();
+    let fields = serde_json::json!({ "f:metadata": { "f:labels": labels } });
+    let entry = ManagedFieldsEntry {
+        manager: Some(MANAGER.to_owned()),
+        operation: Some("Apply".to_owned()),
+        fields_v1: Some(FieldsV1(fields)),
+        ..ManagedFieldsEntry::default()
+    };
+    sidecar.metadata.managed_fields = Some(vec![entry]);
+    keep_writers(&mut sidecar.metadata);
+    sidecar
+}
+
 fn hosts(sidecar: &Sidecar) -> String {
     let listener = |l: &EgressListener| {
         format!("{}: {}", if l.bind == KEEP_BIND { "keep" } else { "route" }, l.hosts.join(" "))
@@ -325,6 +352,8 @@ fn action(plan: &Plan) -> String {
     match &plan.sidecar {
         SidecarAction::Leave => "leave".to_owned(),
         SidecarAction::Warm(sidecar) | SidecarAction::Apply(sidecar) => hosts(sidecar),
+        SidecarAction::Adopt(sidecar) => format!("adopt: {}", hosts(sidecar)),
+        SidecarAction::GiveBack(sidecar) => format!("give back: {}", hosts(sidecar)),
         SidecarAction::Delete => "delete".to_owned(),
     }
 }

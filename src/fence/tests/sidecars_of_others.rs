@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::api::{CONFLICT, SidecarPolicy};
-use crate::istio::{SidecarSpec, WorkloadSelector as SidecarSelector};
+use crate::graph::{Consent, MeshConfig};
+use crate::istio::{EgressProxy, OutboundTrafficPolicy, SidecarSpec, WorkloadSelector as SidecarSelector};
 
 fn foreign(name: &str, selector: Option<&str>, minutes: i64, hosts: &[&str]) -> graph::Sidecar {
     let listener = EgressListener {
@@ -20,7 +21,7 @@ fn foreign(name: &str, selector: Option<&str>, minutes: i64, hosts: &[&str]) -> 
         key: key(name),
         created: Some(created),
         revision: None,
-        origin: Origin::Other(Arc::new(spec)),
+        origin: Origin::Other(Arc::new(spec), Consent::Missing),
     }
 }
 
@@ -123,4 +124,48 @@ fn a_fence_hands_its_revision_to_its_sidecar() {
     world.fence.metadata.labels = None;
     assert_eq!(applied(&world.step()).metadata.labels, Some(labels("app.kubernetes.io/managed-by=palisade")));
     assert!(world.is_quiet(&world.plan()));
+}
+
+#[test]
+fn what_a_workload_may_not_reach_it_does_not_reach_over_the_global_proxy() {
+    let policy = |mode, proxy: bool| OutboundTrafficPolicy {
+        mode,
+        egress_proxy: proxy.then(|| EgressProxy { host: "egress.mesh".into(), ..EgressProxy::default() }),
+    };
+    let (only, any) = (policy(Mode::RegistryOnly, false), policy(Mode::AllowAny, false));
+    for (what, mesh_refuses, theirs, hosts, fenced) in [
+        ("the mesh refuses what it does not know, and so does the global proxy", true, None, "*/*", true),
+        ("the mesh refuses, and the default lists a part of it", true, None, "./*", false),
+        ("the default refuses in a mesh that does not", false, Some(&only), "*/*", false),
+        ("both refuse", true, Some(&only), "*/*", true),
+        ("the default lets out what the mesh would refuse", true, Some(&any), "./*", true),
+        ("nobody refuses", false, None, "./*", true),
+        ("the default has a way out", false, Some(&policy(Mode::AllowAny, true)), "*/*", false),
+    ] {
+        let mut world = World::fenced();
+        let mut default = foreign("shop/default", None, 0, &[hosts]);
+        if let Origin::Other(spec, _) = &mut default.origin {
+            Arc::make_mut(spec).outbound_traffic_policy = theirs.cloned();
+        }
+        let mesh = MeshConfig { registry_only: mesh_refuses, ..MeshConfig::default() };
+        world.tell([Change::MeshConfig(mesh), Change::Sidecar(default)]);
+        world.run();
+        let expected = if fenced { reasons::FENCED } else { reasons::REGISTRY_ONLY };
+        assert_eq!((world.reason(), world.has_own_sidecar()), (expected, fenced), "{what}");
+        assert_eq!(conflict(&world).is_some(), !fenced, "{what}");
+        world.tell([Change::SidecarGone(key("shop/default"))]);
+        world.run();
+        assert_eq!((world.reason(), conflict(&world)), (reasons::FENCED, None), "{what}");
+    }
+}
+
+#[test]
+fn a_revision_that_somebody_else_gave_our_sidecar_is_left_alone() {
+    let mut world = World::fenced();
+    world.edit_sidecar(|sidecar| {
+        sidecar.labels_mut().insert("istio.io/rev".to_owned(), "theirs".to_owned());
+    });
+    assert!(world.is_quiet(&world.plan()), "{}", action(&world.plan()));
+    world.fence.metadata.labels = Some(labels("istio.io/rev=ours"));
+    assert_eq!(applied(&world.step()).labels()["istio.io/rev"], "ours", "unless the fence has one itself");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Definer, Registry, RegistryChange, discard, insert};
 use crate::graph::want::label_word;
-use crate::graph::{ExportTo, ObjectKey, Service, ServiceEntry};
+use crate::graph::{DefaultExport, ExportTo, ObjectKey, Service, ServiceEntry};
 
 impl Registry {
     pub(in crate::graph) fn apply_service(&mut self, service: Service) -> RegistryChange {
@@ -39,7 +39,7 @@ impl Registry {
         for host in &entry.hosts {
             self.define(host, &definer, &entry.export_to);
         }
-        hidden.extend(entry.export_to.hidden_from(&self.global_proxy).cloned());
+        hidden.extend(self.hidden(&entry.export_to, &entry.key.namespace).cloned());
         let (before, after) = (BTreeSet::from_iter(before), entry.hosts.iter().cloned().collect());
         self.entries.insert(entry.key.clone(), entry);
         let hosts = before.symmetric_difference(&after).cloned().collect();
@@ -52,7 +52,7 @@ impl Registry {
         for host in &old.hosts {
             self.undefine(host, &definer, &old.export_to);
         }
-        let hidden = old.export_to.hidden_from(&self.global_proxy).cloned().collect();
+        let hidden = self.hidden(&old.export_to, &key.namespace).cloned().collect();
         RegistryChange { hosts: old.hosts, hidden, ..RegistryChange::default() }
     }
 
@@ -92,9 +92,7 @@ impl Registry {
         for alias in self.rules.of(host) {
             insert(&mut self.aliased, &alias, host.clone());
         }
-        for namespace in export_to.hidden_from(&self.global_proxy) {
-            insert(&mut self.hidden, namespace, (definer.clone(), host.clone()));
-        }
+        self.hide(host, definer, export_to);
     }
 
     fn undefine(&mut self, host: &Arc<str>, definer: &Definer, export_to: &ExportTo) {
@@ -105,8 +103,44 @@ impl Registry {
                 discard(&mut self.aliased, &alias, host);
             }
         }
-        for namespace in export_to.hidden_from(&self.global_proxy) {
+        self.show(host, definer, export_to);
+    }
+
+    /// Notes who sees a host that the global proxy does not see.
+    fn hide(&mut self, host: &Arc<str>, definer: &Definer, export_to: &ExportTo) {
+        for namespace in self.hidden(export_to, definer.namespace()) {
+            insert(&mut self.hidden, namespace, (definer.clone(), host.clone()));
+        }
+    }
+
+    fn show(&mut self, host: &Arc<str>, definer: &Definer, export_to: &ExportTo) {
+        for namespace in self.hidden(export_to, definer.namespace()) {
             discard(&mut self.hidden, namespace, &(definer.clone(), host.clone()));
+        }
+    }
+
+    /// Has whatever does not say who sees it be seen by others than before. It is rare that the mesh configuration
+    /// changes so, and then it concerns the whole mesh.
+    pub(in crate::graph) fn set_default_export(&mut self, default: DefaultExport) {
+        if self.default_export == default {
+            return;
+        }
+        let services = self.services.values().filter(|service| service.export_to == ExportTo::Unsaid);
+        let services = services
+            .map(|one| (self.host_of(&one.key), Definer::Service(one.key.clone())))
+            .collect::<Vec<_>>();
+        let entries = self.entries.values().filter(|entry| entry.export_to == ExportTo::Unsaid);
+        let of_entry = |entry: &ServiceEntry| {
+            let definer = Definer::ServiceEntry(entry.key.clone());
+            entry.hosts.iter().map(|host| (host.clone(), definer.clone())).collect::<Vec<_>>()
+        };
+        let unsaid: Vec<_> = services.into_iter().chain(entries.flat_map(of_entry)).collect();
+        for (host, definer) in &unsaid {
+            self.show(host, definer, &ExportTo::Unsaid);
+        }
+        self.default_export = default;
+        for (host, definer) in &unsaid {
+            self.hide(host, definer, &ExportTo::Unsaid);
         }
     }
 
@@ -119,7 +153,7 @@ impl Registry {
         let labels =
             |service: Option<&Service>| service.map(|service| service.labels.clone()).unwrap_or_default();
         let seen_by = old.map(|service| &service.export_to) != new.map(|service| &service.export_to);
-        let hidden = either().flat_map(|service| service.export_to.hidden_from(&self.global_proxy));
+        let hidden = either().flat_map(|service| self.hidden(&service.export_to, &service.key.namespace));
         let host = either().next().map(|service| self.host_of(&service.key));
         RegistryChange {
             hosts: host.filter(|_| came_or_went || renamed).into_iter().collect(),

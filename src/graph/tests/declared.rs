@@ -200,3 +200,39 @@ fn a_delegates_route_for_a_caller_lists_the_host_of_its_root() {
     assert_eq!(touched(&mut graph, Change::VirtualServiceGone(key("bank/part"))), ["shop/client"]);
     assert!(graph.declared(&key("shop/client")).is_empty());
 }
+
+#[test]
+fn a_route_that_the_global_proxy_does_not_see_is_listed_for_those_who_see_it() {
+    let route = |words: &str, gateways_only| {
+        Change::VirtualService(VirtualService {
+            key: key("bank/vault"),
+            hosts: vec!["vault".into()],
+            export_to: ExportTo::parse(words.split(','), "bank"),
+            gateways_only,
+            ..VirtualService::default()
+        })
+    };
+    let listed = |graph: &Graph, fence: &str| {
+        graph.declared(&key(fence)).into_iter().map(|(host, _)| host.to_string()).collect::<Vec<_>>()
+    };
+    let mut graph = bank();
+    take(&mut graph, [selecting("bank/desk", "app=desk"), running("bank/desk-1", "desk", "app=desk")]);
+    for (words, gateways_only, in_shop, in_bank) in [
+        ("shop", false, true, false),
+        (".", false, false, true),
+        ("shop", true, false, false),
+        ("*", false, false, false),
+        ("shop,palisade-system", false, false, false),
+        ("", false, false, false),
+    ] {
+        graph.apply(route(words, gateways_only));
+        let listed = [listed(&graph, "shop/client") == [VAULT], listed(&graph, "bank/desk") == [VAULT]];
+        assert_eq!(listed, [in_shop, in_bank], "{words} {gateways_only}");
+    }
+    let own = MeshConfig { virtual_services_export: DefaultExport::Own, ..MeshConfig::default() };
+    let touched = touched(&mut graph, Change::MeshConfig(own));
+    assert!(touched.contains(&"bank/desk".to_owned()), "{touched:?}");
+    assert_eq!(listed(&graph, "bank/desk"), [VAULT], "it says nothing itself");
+    graph.apply(Change::MeshConfig(MeshConfig::default()));
+    assert_eq!(listed(&graph, "bank/desk"), [""; 0]);
+}

@@ -18,9 +18,9 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::{
-    Authority, Caller, CallerPattern, Change, ExportTo, Fence, FenceFacts, Graph, Identity, Judgement, Known,
-    Labels, Learning, Namespace, ObjectKey, Observation, Origin, Pod, PodSelection, Policy, Proxy, Service,
-    ServiceEntry, Sidecar, Standing, Terms, Want, Wanted,
+    Authority, Caller, CallerPattern, Change, Consent, DefaultExport, ExportTo, Fence, FenceFacts, Graph,
+    Identity, Judgement, Known, Labels, Learning, MeshConfig, Namespace, ObjectKey, Observation, Origin, Pod,
+    PodSelection, Policy, Proxy, Service, ServiceEntry, Sidecar, Standing, Terms, Want, Wanted,
 };
 use crate::api::{DependencySource, Retention};
 use crate::istio::{EgressListener, SidecarSpec, WorkloadSelector};
@@ -102,12 +102,13 @@ fn foreign(name: &str, selector: Option<&str>, hosts: &[&str]) -> Sidecar {
         egress: vec![EgressListener { hosts, ..EgressListener::default() }],
         ..SidecarSpec::default()
     };
-    Sidecar { key: key(name), created: Some(at(0)), revision: None, origin: Origin::Other(Arc::new(spec)) }
+    let origin = Origin::Other(Arc::new(spec), Consent::Missing);
+    Sidecar { key: key(name), created: Some(at(0)), revision: None, origin }
 }
 
 /// The Sidecar of the fence of its name, for pods with these labels.
 fn own(name: &str, selector: &str, wide: bool) -> Sidecar {
-    let origin = Origin::Fence(Standing { wide, selector: labels(selector) });
+    let origin = Origin::Fence(Standing { wide, selector: labels(selector), ..Standing::default() });
     Sidecar { key: key(name), created: Some(at(0)), revision: None, origin }
 }
 

@@ -107,7 +107,7 @@ struct Objects {
     fences: BTreeMap<ObjectKey, Fence>,
     namespaces: BTreeMap<Arc<str>, Namespace>,
     policies: BTreeMap<ObjectKey, Policy>,
-    mesh_hosts: BTreeSet<Arc<str>>,
+    mesh_config: Option<MeshConfig>,
     routes: BTreeMap<ObjectKey, VirtualService>,
     sidecars: BTreeMap<ObjectKey, Sidecar>,
 }
@@ -127,7 +127,7 @@ impl Objects {
             Change::NamespaceGone(key) => drop(self.namespaces.remove(&key.name)),
             Change::Policy(o) => drop(self.policies.insert(o.key.clone(), o)),
             Change::PolicyGone(key) => drop(self.policies.remove(&key)),
-            Change::MeshConfig(hosts) => self.mesh_hosts = hosts,
+            Change::MeshConfig(config) => self.mesh_config = Some(config),
             Change::VirtualService(o) => drop(self.routes.insert(o.key.clone(), o)),
             Change::VirtualServiceGone(key) => drop(self.routes.remove(&key)),
             Change::Sidecar(o) => drop(self.sidecars.insert(o.key.clone(), o)),
@@ -143,10 +143,10 @@ impl Objects {
         let fences = self.fences.values().cloned().map(Change::Fence);
         let namespaces = self.namespaces.values().cloned().map(Change::Namespace);
         let routes = self.routes.values().cloned().map(Change::VirtualService);
-        let mesh = Change::MeshConfig(self.mesh_hosts.clone());
+        let mesh = self.mesh_config.clone().map(Change::MeshConfig);
         let policies = self.policies.values().cloned().map(Change::Policy);
         let sidecars = self.sidecars.values().cloned().map(Change::Sidecar);
-        let others = namespaces.chain(policies).chain(sidecars).chain([mesh]).chain(routes);
+        let others = namespaces.chain(policies).chain(sidecars).chain(mesh).chain(routes);
         services.chain(entries).chain(pods).chain(fences).chain(others).collect()
     }
 }
@@ -177,7 +177,7 @@ fn some_wants() -> impl Strategy<Value = Vec<Want>> {
 }
 
 fn some_export() -> impl Strategy<Value = ExportTo> {
-    prop::sample::select(vec!["*", ".", "~", "shop", "other,palisade-system", "other"])
+    prop::sample::select(vec!["", "*", ".", "~", "shop", "other,palisade-system", "other"])
         .prop_map(|words| ExportTo::parse(words.split(','), "shop"))
 }
 
@@ -241,8 +241,10 @@ fn some_route() -> impl Strategy<Value = VirtualService> {
     let callers = (namespaces, some_labels()).prop_map(|(namespace, labels)| Source { namespace, labels });
     let keys = || prop::sample::select(vec!["shop/a", "shop/b", "other/a"]).prop_map(key);
     let (hosts, callers) = (prop::sample::subsequence(hosts, 0..=2), prop::collection::vec(callers, 0..2));
-    (keys(), hosts, callers, prop::collection::vec(keys(), 0..2)).prop_map(
-        |(key, hosts, callers, delegates)| VirtualService {
+    let export = prop::sample::select(vec!["", "*", ".", "other", "~"]);
+    (keys(), hosts, callers, prop::collection::vec(keys(), 0..2), export).prop_map(
+        |(key, hosts, callers, delegates, export)| VirtualService {
+            export_to: ExportTo::parse([export], &key.namespace.clone()),
             key,
             hosts,
             destinations: Vec::new(),
@@ -286,6 +288,20 @@ fn some_sidecar() -> impl Strategy<Value = Sidecar> {
     prop_oneof![foreign, own]
 }
 
+fn some_mesh_config() -> impl Strategy<Value = MeshConfig> {
+    let export =
+        || prop::sample::select(vec![DefaultExport::Everyone, DefaultExport::Own, DefaultExport::Nobody]);
+    let hosts = prop::sample::subsequence(HOSTS.to_vec(), 0..=2);
+    (hosts, any::<bool>(), export(), export()).prop_map(
+        |(hosts, registry_only, services_export, virtual_services_export)| MeshConfig {
+            hosts: hosts.into_iter().map(Into::into).collect(),
+            registry_only,
+            services_export,
+            virtual_services_export,
+        },
+    )
+}
+
 fn some_change() -> impl Strategy<Value = Change> {
     let selection = prop_oneof![
         Just(PodSelection::Service),
@@ -311,8 +327,7 @@ fn some_change() -> impl Strategy<Value = Change> {
         3 => some_policy().prop_map(Change::Policy),
         2 => some_route().prop_map(Change::VirtualService),
         1 => some_route().prop_map(|route| Change::VirtualServiceGone(route.key)),
-        1 => prop::sample::subsequence(HOSTS.to_vec(), 0..=2)
-            .prop_map(|hosts| Change::MeshConfig(hosts.into_iter().map(Into::into).collect())),
+        1 => some_mesh_config().prop_map(Change::MeshConfig),
         1 => some_policy().prop_map(|policy| Change::PolicyGone(policy.key)),
     ]
 }

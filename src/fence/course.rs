@@ -1,0 +1,89 @@
+//! Where a fence is heading, and the next step of its `Sidecar` on the way.
+
+use super::adoption::scope;
+use super::egress::Step;
+use super::handover::Goal;
+use super::plan::Situation;
+use super::sidecar::{Content, build, is_up_to_date};
+use super::stance::Stance;
+use super::{Egress, Input, Scope, SidecarAction};
+use crate::graph::Labels;
+use crate::istio::Sidecar;
+
+impl Situation<'_> {
+    /// Whom to select, in which state their proxies are, and where they are heading. Pods that change hands do so
+    /// while everything is routed, so a selector changes only then, and stays as it is while a fence opens.
+    pub(super) fn course(&self, stance: &Stance, wanted: Scope) -> (Labels, Egress, Goal) {
+        let goal = match stance {
+            Stance::Withdraw(_) => self.original().map_or(Goal::Open, |was| Goal::Back(scope(&was))),
+            Stance::Wait(_) => Goal::Wide,
+            Stance::Enforce if self.others().is_beside_a_move() => Goal::Wide,
+            Stance::Enforce => Goal::Trimmed(wanted),
+        };
+        let asked = self.facts.and_then(|facts| facts.labels.clone()).unwrap_or_default();
+        let open = || Egress { route: self.base(), ..Egress::open() };
+        let Some((sidecar, egress)) = &self.own else { return (asked, open(), goal) };
+        let selector = sidecar.spec.workload_selector.as_ref();
+        let has = selector.map(|selector| Labels::from(selector.labels.clone())).unwrap_or_default();
+        let same = has == asked || self.input.graph.select_the_same(&self.key.namespace, &has, &asked);
+        let turning = egress.turning(self.input.now, &self.input.settings.timings).is_some();
+        match goal {
+            // Somebody took it off.
+            _ if has.is_empty() => (asked, egress.clone(), goal),
+            Goal::Open | Goal::Back(_) => (has, egress.clone(), goal),
+            _ if matches!(stance, Stance::Wait(_)) => (has, egress.clone(), goal),
+            _ if same => (asked, egress.clone(), goal),
+            _ if egress.is_wide() && !turning && !self.others().is_beside_a_trimmed_one() => {
+                (asked, Egress { widened: Some(self.input.now), ..egress.clone() }, goal)
+            }
+            _ => (has, egress.clone(), Goal::Wide),
+        }
+    }
+
+    pub(super) fn step(&self, current: &Egress, goal: &Goal) -> Step {
+        if self.contested().is_some() {
+            return Step { egress: Egress { route: self.base(), ..Egress::open() }, wake: None };
+        }
+        let in_place = self.original().is_some();
+        let step = current.head_for(goal, in_place, self.input.now, &self.input.settings.timings);
+        let goes = self.own.is_some() && !in_place && !step.egress.diverted;
+        if goes && self.others().is_beside_a_trimmed_one() {
+            return Step { egress: current.clone(), wake: None };
+        }
+        step
+    }
+
+    pub(super) fn action(&self, labels: &Labels, step: &Step) -> SidecarAction {
+        let Input { fence, settings, .. } = self.input;
+        let (composed, original) = (self.others().composed(), self.original());
+        let content =
+            Content { labels, egress: &step.egress, composed: &composed, original: original.as_ref() };
+        let as_before = step.egress == Egress { route: self.base(), ..Egress::open() };
+        match &self.own {
+            None if as_before => SidecarAction::Leave,
+            // Without labels it would be everybody's.
+            Some(_) if as_before || labels.is_empty() => self
+                .given_back()
+                .map_or(SidecarAction::Delete, |back| SidecarAction::GiveBack(Box::new(back))),
+            own => {
+                let desired = build(fence, &content, &settings.global_proxy);
+                match own {
+                    None if self.adopting.is_some() => SidecarAction::Adopt(Box::new(self.in_place(desired))),
+                    Some((current, _)) if is_up_to_date(current, &desired) => SidecarAction::Leave,
+                    Some((_, egress)) if step.egress.route == egress.route => {
+                        SidecarAction::Warm(Box::new(desired))
+                    }
+                    _ => SidecarAction::Apply(Box::new(desired)),
+                }
+            }
+        }
+    }
+
+    /// The same for the very object that was looked at.
+    fn in_place(&self, mut desired: Sidecar) -> Sidecar {
+        desired.metadata.uid = self.adopting.and_then(|sidecar| sidecar.metadata.uid.clone());
+        desired.metadata.resource_version =
+            self.adopting.and_then(|sidecar| sidecar.metadata.resource_version.clone());
+        desired
+    }
+}
