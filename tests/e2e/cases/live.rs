@@ -146,7 +146,8 @@ async fn hop(world: &World) -> Result<Stats> {
     Ok(stats)
 }
 
-fn flawless(what: &str, load: &Summary) -> Result<()> {
+/// Makes sure that a load lost nothing.
+pub fn flawless(what: &str, load: &Summary) -> Result<()> {
     eprintln!(
         "live: {what}: {} requests, {} new connections, {} sent again after a close, late by {} ms at most, {:?}",
         load.sent, load.fresh, load.retried_stale, load.late_ms_max, load.latency_ms

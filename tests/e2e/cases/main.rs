@@ -3,10 +3,12 @@
 //! Everything is real but the applications: the API server, istiod, Envoy, and the operator as its chart ships
 //! it. Cases share one mesh with mesh-wide STRICT mTLS, and run one after the other, each in namespaces of its own.
 
+mod analyze;
 mod auto;
 mod bad_input;
 mod chaos;
 mod clean_up;
+mod conflict;
 mod counted;
 mod exact;
 mod expiry;
@@ -17,11 +19,13 @@ mod leader;
 mod live;
 mod mute;
 mod names;
+mod observe;
 mod policy;
 mod prometheus;
 mod prometheus_gone;
 mod protocols;
 mod quiet;
+mod registry_only;
 mod restart;
 mod rolling;
 mod routes;
@@ -65,6 +69,10 @@ fn main() -> Result<()> {
         case("strict", |world| strict::run(world).boxed_local()),
         case("policy", |world| policy::run(world).boxed_local()),
         case("tracing", |world| tracing::run(world).boxed_local()),
+        case("registry-only", |world| registry_only::run(world).boxed_local()),
+        case("observe", |world| observe::run(world).boxed_local()),
+        case("conflict", |world| conflict::run(world).boxed_local()),
+        case("analyze", |world| analyze::run(world).boxed_local()),
         case("exact", |world| exact::run(world).boxed_local()),
         case("quiet", |world| quiet::run(world).boxed_local()),
         case("bad-input", |world| bad_input::run(world).boxed_local()),

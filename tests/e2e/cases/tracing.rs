@@ -20,11 +20,11 @@ spec: {tracing: [{providers: [{name: bed-spans}], randomSamplingPercentage: 100}
 
 /// The case. The mesh's configuration is as before when it ends.
 pub async fn run(world: &World) -> Result<()> {
-    let before = mesh_config(world).await?;
+    let before = world.mesh_config().await?;
     let done = traced(world, &before).await;
     let telemetry = ["delete", "telemetry", "bed-tracing", "--namespace=istio-system", "--ignore-not-found"];
     world.mesh.kubectl(&telemetry).await?;
-    set_mesh_config(world, &before).await?;
+    world.set_mesh_config(&before).await?;
     done
 }
 
@@ -39,7 +39,7 @@ async fn traced(world: &World, before: &str) -> Result<()> {
     let mut config: Value = serde_saphyr::from_str(before).context("the mesh configuration is no YAML")?;
     config["extensionProviders"] =
         json!([{ "name": "bed-spans", "zipkin": { "service": SPANS, "port": 9411 } }]);
-    set_mesh_config(world, &config.to_string()).await?;
+    world.set_mesh_config(&config.to_string()).await?;
     world.until_routed(NS, "client", &[&format!("{NS}/{SPANS}")]).await?;
     let domains = &world.fence_of(NS, "client").await?["status"]["domains"];
     ensure!(domains[SPANS]["sources"] == json!(["MeshConfig"]), "{domains}");
@@ -63,16 +63,6 @@ async fn traced(world: &World, before: &str) -> Result<()> {
     let rejects = world.mesh.metric(Component::Istiod, "pilot_total_xds_rejects", &[]).await?;
     ensure!(rejects == 0.0, "istiod was told of {rejects} rejections");
     Ok(())
-}
-
-async fn mesh_config(world: &World) -> Result<String> {
-    world.mesh.kubectl(&["get", "configmap", "istio", "-n=istio-system", "-o=jsonpath={.data.mesh}"]).await
-}
-
-async fn set_mesh_config(world: &World, text: &str) -> Result<()> {
-    let patch = json!({ "data": { "mesh": text } }).to_string();
-    let line = ["patch", "configmap", "istio", "-n=istio-system", "--type=merge", "--patch", &patch];
-    world.mesh.kubectl(&line).await.map(drop)
 }
 
 fn pod() -> String {

@@ -146,6 +146,37 @@ impl World {
         self.get(namespace, "servicefences", name).await
     }
 
+    /// Istio's mesh configuration, in YAML.
+    pub async fn mesh_config(&self) -> Result<String> {
+        self.mesh.kubectl(&["get", "configmap", "istio", "-n=istio-system", "-o=jsonpath={.data.mesh}"]).await
+    }
+
+    /// Changes it.
+    pub async fn set_mesh_config(&self, text: &str) -> Result<()> {
+        let patch = serde_json::json!({ "data": { "mesh": text } }).to_string();
+        let line = ["patch", "configmap", "istio", "-n=istio-system", "--type=merge", "--patch", &patch];
+        self.mesh.kubectl(&line).await.map(drop)
+    }
+
+    /// Waits until a condition of a fence has this status and reason, and gives its message.
+    pub async fn until_said(
+        &self,
+        namespace: &str,
+        name: &str,
+        condition: &str,
+        expected: (&str, &str),
+    ) -> Result<String> {
+        let what = format!("{namespace}/{name}: {condition} is {expected:?}");
+        until(&what, SOON, async || {
+            let fence = self.fence_of(namespace, name).await?;
+            let all = fence["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let said = all.iter().find(|said| said["type"] == condition).context("nothing said")?;
+            ensure!(said["status"] == expected.0 && said["reason"] == expected.1, "{said}");
+            Ok(said["message"].as_str().unwrap_or_default().to_owned())
+        })
+        .await
+    }
+
     async fn get(&self, namespace: &str, kind: &str, name: &str) -> Result<Value> {
         let text = self.mesh.kubectl(&["get", kind, name, "--namespace", namespace, "--output=json"]).await?;
         Ok(serde_json::from_str(&text)?)

@@ -1,0 +1,153 @@
+//! Sidecars that somebody else wrote: a fence composes with a default, steps back from one for its pods, carries it, or
+//! takes it over and gives it back; and not one call is lost.
+
+use anyhow::{Context as _, Result, ensure};
+use bed::wait::until;
+use serde_json::Value;
+
+use crate::fixtures::{client, server};
+use crate::live::flawless;
+use crate::world::{SOON, World};
+
+const NS: &str = "conflict";
+const OTHER: &str = "conflict-other";
+const CALLER: &str = "conflict/client";
+const LOAD: [&str; 3] = ["--rate=200", "--connections=8", "--new-connection-share=0.2"];
+const WEB: &str = "conflict/web.conflict.svc.cluster.local";
+const DB: &str = "conflict-other/db.conflict-other.svc.cluster.local";
+const NO_CONFLICT: (&str, &str) = ("False", "AsExpected");
+const CONFLICT: (&str, &str) = ("True", "SidecarConflict");
+const SIDECAR: &str = "sidecars.networking.istio.io";
+
+/// The case.
+pub async fn run(world: &World) -> Result<()> {
+    world.mesh.namespace(NS, true).await?;
+    world.mesh.namespace(OTHER, true).await?;
+    let manifests = [
+        server(NS, "web", &[("http", 8080)]),
+        server(OTHER, "db", &[("http", 8080)]),
+        client(NS, "client"),
+        client(NS, "idle"),
+    ];
+    world.mesh.apply(&manifests.join("\n---\n")).await?;
+    world.mesh.rollout(NS).await?;
+    world.mesh.rollout(OTHER).await?;
+    let urls = ["http://web:8080/", &format!("http://db.{OTHER}:8080/")];
+    let load = world.mesh.load(CALLER, &urls, &LOAD).await?;
+    world.fence(NS, "client", &fence("Defer", true)).await?;
+    world.until_routed(NS, "client", &[DB, WEB]).await?;
+
+    let done = default(world).await.context("a default of the root namespace");
+    let rest = ["delete", SIDECAR, "bed-default", "--namespace=istio-system", "--ignore-not-found"];
+    world.mesh.kubectl(&rest).await?;
+    done?;
+    defer(world).await.context("Defer")?;
+    compose(world).await.context("Compose")?;
+    adopt(world).await.context("Adopt")?;
+    contest(world).await.context("somebody writes what was taken over")?;
+    flawless("the load", &load.end().await?)
+}
+
+/// A fence for a pod that calls nobody shows what it lists for the default's sake.
+async fn default(world: &World) -> Result<()> {
+    let spec = "{enable: true, workloadSelector: {labels: {app: idle}}}";
+    world.fence(NS, "idle", spec).await?;
+    let default = sidecar("bed-default", "istio-system", "", "", &["./*", DB]);
+    world.mesh.apply(&default).await?;
+    world.until_routed(NS, "idle", &[DB]).await?;
+    world.until_said(NS, "idle", "Conflict", NO_CONFLICT).await?;
+    world.mesh.kubectl(&["delete", SIDECAR, "bed-default", "--namespace=istio-system"]).await?;
+    world.until_routed(NS, "idle", &[]).await?;
+    world.until_trimmed(NS, "client").await
+}
+
+async fn defer(world: &World) -> Result<()> {
+    world.mesh.apply(&sidecar("theirs", NS, "app: client", "", &["*/*"])).await?;
+    let message = world.until_said(NS, "client", "Conflict", CONFLICT).await?;
+    ensure!(message.contains("conflict/theirs"), "{message}");
+    world.until_gone(NS, "client").await?;
+    world.mesh.kubectl(&["delete", SIDECAR, "theirs", "--namespace", NS]).await?;
+    world.until_said(NS, "client", "Conflict", NO_CONFLICT).await?;
+    world.until_trimmed(NS, "client").await
+}
+
+async fn compose(world: &World) -> Result<()> {
+    world.apply_fence(NS, "idle", &fence_of("idle", "Compose", true)).await?;
+    world.mesh.apply(&sidecar("younger", NS, "app: idle", "", &[DB])).await?;
+    world.until_routed(NS, "idle", &[DB]).await?;
+    world.until_said(NS, "idle", "Conflict", NO_CONFLICT).await?;
+    world.mesh.kubectl(&["delete", SIDECAR, "younger", "--namespace", NS]).await?;
+    world.until_routed(NS, "idle", &[]).await
+}
+
+async fn adopt(world: &World) -> Result<()> {
+    world.delete_fence(NS, "client").await?;
+    let theirs = |annotation| sidecar("client", NS, "app: client", annotation, &["./*", DB]);
+    world.mesh.apply(&theirs("")).await?;
+    world.apply_fence(NS, "client", &fence("Adopt", true)).await?;
+    let message = world.until_said(NS, "client", "Conflict", CONFLICT).await?;
+    ensure!(message.contains("palisade.io/adopt"), "{message}");
+    world.mesh.apply(&theirs("palisade.io/adopt: \"true\"")).await?;
+    world.until_said(NS, "client", "Conflict", NO_CONFLICT).await?;
+    world.until_said(NS, "client", "Enforced", ("True", "Fenced")).await?;
+    world.until_trimmed(NS, "client").await?;
+    world.until_routed(NS, "client", &[DB, WEB]).await?;
+
+    world.apply_fence(NS, "client", &fence("Adopt", false)).await?;
+    until_theirs(world).await?;
+    world.until_said(NS, "client", "Ready", ("True", "Open")).await?;
+    world.apply_fence(NS, "client", &fence("Adopt", true)).await?;
+    world.until_said(NS, "client", "Enforced", ("True", "Fenced")).await?;
+    world.until_routed(NS, "client", &[DB, WEB]).await
+}
+
+/// A tool that writes the Sidecar from its repository is not fought.
+async fn contest(world: &World) -> Result<()> {
+    world.until_trimmed(NS, "client").await?;
+    let manifest = sidecar("client", NS, "app: client", "palisade.io/adopt: \"true\"", &["./*", DB]);
+    let line = ["apply", "--server-side", "--force-conflicts", "--field-manager=gitops", "--filename", "-"];
+    world.mesh.feed("kubectl", &line, &manifest).await?;
+    let message = world.until_said(NS, "client", "Conflict", CONFLICT).await?;
+    ensure!(message.contains("gitops"), "{message}");
+    world.apply_fence(NS, "client", &fence("Defer", true)).await?;
+    until_theirs(world).await
+}
+
+/// Waits until the Sidecar is its owner's, as it was.
+async fn until_theirs(world: &World) -> Result<()> {
+    until("the Sidecar is given back", SOON, async || {
+        let sidecar = world.sidecar(NS, "client").await?;
+        let metadata = &sidecar["metadata"];
+        let ours = [&metadata["ownerReferences"], &metadata["annotations"]["palisade.io/adopted"]];
+        ensure!(ours.iter().all(|field| field.is_null()), "{metadata}");
+        let spec: Value = serde_json::json!({
+            "egress": [{ "hosts": ["./*", DB] }], "workloadSelector": { "labels": { "app": "client" } },
+        });
+        ensure!(sidecar["spec"] == spec, "{}", sidecar["spec"]);
+        Ok(())
+    })
+    .await
+}
+
+fn fence(policy: &str, enable: bool) -> String {
+    fence_of("client", policy, enable)
+}
+
+fn fence_of(app: &str, policy: &str, enable: bool) -> String {
+    format!("{{enable: {enable}, sidecarPolicy: {policy}, workloadSelector: {{labels: {{app: {app}}}}}}}")
+}
+
+/// A user's Sidecar, without a selector if there are no labels.
+fn sidecar(name: &str, namespace: &str, labels: &str, annotation: &str, hosts: &[&str]) -> String {
+    let selector = if labels.is_empty() {
+        String::new()
+    } else {
+        format!("workloadSelector: {{labels: {{{labels}}}}}, ")
+    };
+    let hosts: Vec<_> = hosts.iter().map(|host| format!("\"{host}\"")).collect();
+    format!(
+        "{{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {{name: {name}, namespace: {namespace}, \
+         annotations: {{{annotation}}}}}, spec: {{{selector}egress: [{{hosts: [{}]}}]}}}}",
+        hosts.join(", ")
+    )
+}
