@@ -6,6 +6,7 @@
     reason = "Clippy's own exception misses what test functions call"
 )]
 
+mod adoption;
 mod api_server;
 mod auto_fence;
 mod objects;
