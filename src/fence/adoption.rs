@@ -93,7 +93,7 @@ impl<'a> Others<'a> {
     }
 }
 
-impl<'a> Situation<'a> {
+impl Situation<'_> {
     /// What the fence's pods are routed to without it.
     pub(super) fn base(&self) -> Scope {
         let own = self.own.as_ref().and_then(|(sidecar, _)| adopted(sidecar));

@@ -321,7 +321,7 @@ impl Graph {
             Change::NamespaceGone(key) => self.follow_namespace(&key.name, None),
             Change::Fence(fence) => self.apply_fence(fence),
             Change::FenceGone(key) => {
-                let near: Vec<_> = self.neighbours(&key).into_iter().cloned().collect();
+                let near: Vec<_> = self.near(&key).cloned().collect();
                 self.fences.remove(&key);
                 self.note_astray(&key);
                 let mut affected = self.workloads.select(&key, None);

@@ -21,19 +21,25 @@ impl Graph {
     /// The other fences that ask for a pod of `fence`, or have a `Sidecar` that selects one; pods of `fence` are here
     /// those that it asks for and those that its `Sidecar` selects.
     #[must_use]
-    pub fn neighbours(&self, fence: &ObjectKey) -> BTreeSet<&ObjectKey> {
+    pub fn neighbours<'a>(&'a self, fence: &'a ObjectKey) -> BTreeSet<&'a ObjectKey> {
         let revision = |key| self.fence(key).and_then(|facts| facts.terms.revision.as_deref());
-        let (mine, astray) = (revision(fence), || self.sidecars.astray(&fence.namespace));
+        let mine = revision(fence);
+        self.near(fence).filter(|other| is_read_by(revision(other), mine)).collect()
+    }
+
+    /// The same of whatever revision, some of them twice perhaps.
+    pub(super) fn near<'a>(&'a self, fence: &'a ObjectKey) -> impl Iterator<Item = &'a ObjectKey> {
+        let astray = move || self.sidecars.astray(&fence.namespace);
         let selected = astray().find(|(key, _)| *key == fence).map(|(_, selector)| selector);
-        let labels = || {
+        let labels = move || {
             let all = selected.map(|_| self.workloads.labels_in(&fence.namespace)).into_iter().flatten();
-            let left = all.filter(|labels| selected.is_some_and(|selector| labels.satisfy(selector)));
+            let left = all.filter(move |labels| selected.is_some_and(|selector| labels.satisfy(selector)));
             self.workloads.labels_of(fence).chain(left)
         };
-        let asking = labels().flat_map(|labels| self.workloads.fences_asking(&fence.namespace, labels));
-        let standing = astray().filter(|(_, selector)| labels().any(|labels| labels.satisfy(selector)));
-        let all = asking.chain(standing.map(|(key, _)| key)).filter(|other| *other != fence);
-        all.filter(|other| self.fence(other).is_some() && is_read_by(revision(other), mine)).collect()
+        let asking = labels().flat_map(move |labels| self.workloads.fences_asking(&fence.namespace, labels));
+        let standing = astray().filter(move |(_, selector)| labels().any(|labels| labels.satisfy(selector)));
+        let all = asking.chain(standing.map(|(key, _)| key)).filter(move |other| *other != fence);
+        all.filter(|other| self.fence(other).is_some())
     }
 
     /// The pods that the `Sidecar` of `fence` selects as it stands; `None` if there is none.
@@ -127,7 +133,7 @@ impl Graph {
     /// The neighbours of a fence that may be waiting for what its `Sidecar` does next.
     fn own_neighbours(&self, fence: &ObjectKey) -> Vec<ObjectKey> {
         let own = self.sidecars.own(fence);
-        own.into_iter().flat_map(|_| self.neighbours(fence)).cloned().collect()
+        own.into_iter().flat_map(|_| self.near(fence)).cloned().collect()
     }
 
     /// Notes whether the `Sidecar` of a fence selects something else than the fence asks for: to be called whenever
@@ -161,7 +167,7 @@ impl Graph {
     /// These fences, and those that share pods with them: they list their hosts, and wait for them when pods change
     /// hands.
     pub(super) fn and_neighbours(&self, fences: BTreeSet<ObjectKey>) -> BTreeSet<ObjectKey> {
-        let near: Vec<_> = fences.iter().flat_map(|fence| self.neighbours(fence)).cloned().collect();
+        let near: Vec<_> = fences.iter().flat_map(|fence| self.near(fence)).cloned().collect();
         fences.into_iter().chain(near).collect()
     }
 }

@@ -192,7 +192,9 @@ impl Sidecars {
                 let (of, consent) = (key.clone(), Consent::Given);
                 let was = |spec| Foreign { key: of, created, revision, spec, consent };
                 let adopted = standing.adopted.clone().map(was);
-                adopted.iter().for_each(|adopted| self.index_wants(adopted));
+                if let Some(adopted) = &adopted {
+                    self.index_wants(adopted);
+                }
                 self.own.insert(key, Own { created, standing, adopted });
                 before.into_iter().collect()
             }

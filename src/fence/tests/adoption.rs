@@ -164,7 +164,7 @@ fn what_keeps_a_sidecar_from_being_taken_over_is_told() {
         (edited(|s| s.spec.workload_selector = None), "make their selectors the same"),
         (
             edited(|s| {
-                s.spec.egress[0].port = Some(crate::istio::Port { number: 9080, ..Default::default() })
+                s.spec.egress[0].port = Some(crate::istio::Port { number: 9080, ..Default::default() });
             }),
             "on ports of their own",
         ),

@@ -112,15 +112,17 @@ fn pods_that_a_selector_lets_go_change_to_the_other_sidecar_while_both_are_wide(
     assert_eq!(town.said("old", ENFORCED), Some(("True", reasons::FENCED)));
 }
 
+/// What happens to a fence, in words and in fact, and whether its Sidecar has moved.
+type Move = (&'static str, fn(&mut ServiceFence), fn(&Town) -> bool);
+
 #[test]
 fn a_sidecar_waits_for_a_slower_one_to_be_wide() {
     let opened = |town: &Town| !town.sidecars.contains_key("old");
     let moved = |town: &Town| {
         town.sidecars["old"].1.spec.workload_selector.as_ref().unwrap().labels == labels("tier=db")
     };
-    type Move = (&'static str, fn(&mut ServiceFence), fn(&Town) -> bool);
-    let moves: [Move; 2] = [("goes", disable, opened), ("turns", |fence| select(fence, "tier=db"), moved)];
-    for (what, go, gone) in moves {
+    let ways: [Move; 2] = [("goes", disable, opened), ("turns", |fence| select(fence, "tier=db"), moved)];
+    for (what, go, gone) in ways {
         let mut town = Town::new(&[("a", "app=a"), ("both", "app=a,tier=web"), ("web", "tier=web")]);
         town.make("old", "tier=web");
         town.make("young", "app=a");
@@ -143,7 +145,9 @@ fn a_fence_that_can_do_nothing_for_its_pods_still_lets_others_have_them() {
     town.make("old", "tier=web");
     town.make("young", "app=a");
     town.run();
-    [0, 1].into_iter().for_each(|pod| town.pod(pod, Proxy::None));
+    for pod in [0, 1] {
+        town.pod(pod, Proxy::None);
+    }
     town.edit("old", disable);
     town.run();
     assert_eq!(town.sidecars.keys().collect::<Vec<_>>(), ["young"]);

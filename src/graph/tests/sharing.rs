@@ -178,3 +178,19 @@ fn fences_are_neighbours_while_either_has_a_sidecar_for_a_pod_of_the_other() {
     assert_eq!(touched(&mut graph, moved), ["shop/client", "shop/web"], "who waited hears of it");
     assert_eq!((near(&graph, "shop/client"), near(&graph, "shop/web")), (Vec::new(), Vec::new()));
 }
+
+#[test]
+fn a_fence_that_changes_its_revision_touches_those_it_shared_pods_with() {
+    let of = |revision: &str| Terms { revision: Some(revision.into()), ..Terms::default() };
+    let mut graph = shop();
+    take(
+        &mut graph,
+        [made("shop/client", "app=client", Terms::default()), made("shop/web", "tier=web", of("1-31"))],
+    );
+    assert_eq!(peers(&graph, "shop/web"), ["shop/client"]);
+    assert_eq!(
+        touched(&mut graph, made("shop/client", "app=client", of("1-30"))),
+        ["shop/client", "shop/web"]
+    );
+    assert_eq!(peers(&graph, "shop/web"), [""; 0]);
+}
