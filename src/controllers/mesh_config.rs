@@ -6,6 +6,7 @@ use kube::{Api, Client};
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use super::listed::Listed;
 use super::mesh::{Mesh, Message};
 use crate::graph::{self, Change, DefaultExport, ObjectKey};
 use crate::istio::MeshConfig;
@@ -19,16 +20,17 @@ pub(super) async fn follow(client: Client, key: ObjectKey, mesh: Mesh, listed: m
     let api = Api::<ConfigMap>::namespaced(client, &key.namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
     let mut events = std::pin::pin!(watch(api, config).default_backoff());
+    let mut listed = Listed::new(listed);
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Apply(config) | Event::InitApply(config)) => tell(&config, &key, &mesh).await,
-            Ok(Event::InitDone) => drop(listed.try_send(())),
+            Ok(Event::InitDone) => listed.say(),
             Ok(Event::Init | Event::Delete(_)) => {}
             Err(error) => {
                 warn!(config_map = %key, %error, "watching the mesh configuration failed; it starts again");
                 if is_forbidden(&error) {
                     // It will not change by waiting, and fences are of use without it.
-                    let _ = listed.try_send(());
+                    listed.say();
                 }
             }
         }

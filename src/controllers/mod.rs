@@ -12,12 +12,14 @@ mod cache;
 mod census;
 mod declarations;
 mod error;
+mod gateway_routes;
 mod history;
 mod hosts;
 mod leadership;
 mod lease;
 #[cfg(test)]
 mod lease_tests;
+mod listed;
 mod mesh;
 mod mesh_config;
 mod metrics;

@@ -93,6 +93,10 @@ impl Options {
     }
 }
 
+/// What must have been listed before anything is decided: the kinds, the switch, the mesh configuration, and the memory of
+/// deletions.
+const LISTED: usize = watches::KINDS + 3;
+
 /// What only the leader does: it is started when this replica leads.
 type Part = BoxFuture<'static, ()>;
 
@@ -122,7 +126,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let asking = history::ask(options.prometheus, mesh.clone(), detour, &mut registry)?;
     let concerns = Concerns::new(options.auto_fence);
     tasks.spawn(owner.naming(concerns.clone()).run(stop.clone()));
-    let (listed, synced) = mpsc::channel(16);
+    let (listed, synced) = mpsc::channel(LISTED);
     let caches = watches::start(&client, &mesh, options.istio, &stop, &mut tasks, &listed);
     registry.register_collector(Box::new(Census::new(caches.clone())));
     let serving = server::serve(http, mesh.clone(), registry, stop.clone());
@@ -167,8 +171,7 @@ async fn lead(
     mut synced: mpsc::Receiver<()>,
     stop: CancellationToken,
 ) {
-    // The kinds, the switch, the mesh configuration, and the memory of deletions.
-    for _ in 0..watches::KINDS + 3 {
+    for _ in 0..LISTED {
         let _ = stop.run_until_cancelled(synced.recv()).await;
     }
     if stop.is_cancelled() {

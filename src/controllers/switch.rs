@@ -8,6 +8,7 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client};
 use tracing::{info, warn};
 
+use super::listed::Listed;
 use super::mesh::{Mesh, Message};
 use crate::graph::ObjectKey;
 
@@ -43,7 +44,7 @@ impl Switch {
         let api = Api::<ConfigMap>::namespaced(client, &key.namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
         let mut events = std::pin::pin!(watch(api, config).default_backoff());
-        let mut present = None;
+        let (mut present, mut listed) = (None, Listed::new(listed));
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Init) => present = None,
@@ -52,7 +53,7 @@ impl Switch {
                     if let Some(switch) = present.take() {
                         self.turn(&switch, &mesh).await;
                     }
-                    let _ = listed.try_send(());
+                    listed.say();
                 }
                 Ok(Event::Apply(switch)) => self.turn(&switch, &mesh).await,
                 // An uninstall may delete the switch before it stops us: fences that are open stay open.

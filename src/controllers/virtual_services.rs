@@ -1,6 +1,6 @@
 use kube::ResourceExt;
 
-use crate::graph::{self, ExportTo, Labels, ObjectKey};
+use crate::graph::{self, Audience, ExportTo, Labels, ObjectKey};
 use crate::istio::{Delegate, VirtualService, VirtualServiceSpec};
 
 /// Istio's word for the calls of workloads, among the names of gateways.
@@ -15,12 +15,17 @@ pub(super) fn facts(service: &VirtualService) -> graph::VirtualService {
     graph::VirtualService {
         key: ObjectKey::of(service),
         hosts: spec.hosts.iter().map(|host| host.as_str().into()).collect(),
-        gateways_only: !spec.gateways.is_empty() && spec.gateways.iter().all(|gateway| gateway != MESH),
+        audience: audience(&spec.gateways),
         destinations: destinations.map(|host| host.as_str().into()).collect(),
         callers: callers(spec),
         export_to: ExportTo::parse(spec.export_to.iter().map(String::as_str), &namespace),
         delegates: delegates.map(|delegate| key(delegate, &namespace)).collect(),
     }
+}
+
+fn audience(gateways: &[String]) -> Audience {
+    let mesh = gateways.is_empty() || gateways.iter().any(|gateway| gateway == MESH);
+    if mesh { Audience::Mesh } else { Audience::Gateways }
 }
 
 fn callers(spec: &VirtualServiceSpec) -> Vec<graph::Source> {

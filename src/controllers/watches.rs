@@ -19,9 +19,10 @@ use tracing::warn;
 
 use super::cache::Cache;
 use super::declarations;
+use super::listed::Listed;
 use super::mesh::{Mesh, Message};
 use super::operator::until;
-use super::{hosts, pods, sidecars, virtual_services};
+use super::{gateway_routes, hosts, pods, sidecars, virtual_services};
 use crate::api::ServiceFence;
 use crate::fence::{keep_writers, known, selection, wants};
 use crate::graph::{self, Change, Graph, Labels, ObjectKey, Terms};
@@ -52,7 +53,7 @@ pub(super) struct Kind<K> {
 }
 
 /// How many kinds are watched here.
-pub(super) const KINDS: usize = 8;
+pub(super) const KINDS: usize = 12;
 
 /// Watches everything that decisions rest on, until `stop` is cancelled; `listed` hears once for each kind that
 /// has been listed.
@@ -80,6 +81,10 @@ pub(super) fn start(
         follow(fences, mesh.clone(), FENCES, listed.clone()).boxed(),
         follow(sidecars, mesh.clone(), SIDECARS, listed.clone()).boxed(),
         follow(optional_events(client), mesh.clone(), declarations::POLICIES, listed.clone()).boxed(),
+        follow(optional_events(client), mesh.clone(), gateway_routes::HTTP, listed.clone()).boxed(),
+        follow(optional_events(client), mesh.clone(), gateway_routes::GRPC, listed.clone()).boxed(),
+        follow(optional_events(client), mesh.clone(), gateway_routes::TCP, listed.clone()).boxed(),
+        follow(optional_events(client), mesh.clone(), gateway_routes::TLS, listed.clone()).boxed(),
     ];
     for watch in watches {
         tasks.spawn(until(stop.clone(), watch));
@@ -125,7 +130,8 @@ where
     events::<DeserializeGuard<K>>(client).filter_map(|event| std::future::ready(readable(event)))
 }
 
-/// The same for a kind that a cluster need not serve: where it does not, there are no objects of it.
+/// The same for a kind that a cluster need not serve: where it does not, there are no objects of it. It is looked again
+/// and again, so one that is served later is noticed then.
 fn optional_events<K>(client: &Client) -> impl Stream<Item = Event<K>> + Send + use<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -193,7 +199,8 @@ where
     })
 }
 
-/// Tells the graph's owner what a watch says; after a fresh listing also what is gone since the last one.
+/// Tells the graph's owner what a watch says; after a fresh listing also what is gone since the last one. `listed` hears
+/// of the first one only.
 async fn follow<K: Resource + ResourceExt>(
     events: impl Stream<Item = Event<K>> + Send,
     mesh: Mesh,
@@ -201,7 +208,7 @@ async fn follow<K: Resource + ResourceExt>(
     listed: mpsc::Sender<()>,
 ) {
     let mut events = std::pin::pin!(events);
-    let mut present = HashSet::new();
+    let (mut present, mut listed) = (HashSet::new(), Listed::new(listed));
     while let Some(event) = events.next().await {
         match event {
             Event::Init => present.clear(),
@@ -218,7 +225,7 @@ async fn follow<K: Resource + ResourceExt>(
                 }
                 mesh.settled().await;
                 present = HashSet::new();
-                let _ = listed.try_send(());
+                listed.say();
             }
         }
     }
@@ -290,5 +297,26 @@ fn facts(fence: &ServiceFence) -> graph::Fence {
             sidecar_policy: fence.spec.sidecar_policy,
             revision: sidecars::revision(fence),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kind_that_is_listed_again_and_again_says_so_once() {
+        let (mesh, owner, _triggers) = Mesh::new("cluster.local");
+        let stop = CancellationToken::new();
+        let owning = tokio::spawn(owner.run(stop.clone()));
+        let (listed, mut heard) = mpsc::channel(16);
+        let again = [Event::Init, Event::InitDone, Event::Init, Event::InitDone];
+        follow(stream::iter(again), mesh, PODS, listed).await;
+        assert_eq!(heard.recv().await, Some(()));
+        assert_eq!(heard.recv().await, None);
+        stop.cancel();
+        owning.await.unwrap();
     }
 }

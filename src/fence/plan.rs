@@ -210,7 +210,8 @@ impl<'a> Situation<'a> {
         let headless = graph.registry().headless_in(&self.key.namespace).map(|host| host.to_string());
         let used = domains.values().flat_map(|domain| &domain.hosts);
         let names = used.clone().filter_map(|listed| Some(listed.split_once('/')?.1));
-        let routed = names.flat_map(|host| graph.routed_from(host)).map(|host| host.to_string());
+        let routed =
+            names.flat_map(|host| graph.routed_from(host, &self.key.namespace)).map(|host| host.to_string());
         let fixed = settings.global_proxy.host.to_string();
         used.cloned().chain(routed).chain(headless).chain([fixed]).collect()
     }

@@ -121,10 +121,8 @@ impl Graph {
         let elsewhere =
             |host: &&Arc<str>| self.registry.definers_of(host).any(|of| *of != service.key.namespace);
         let hosts = service.hosts.iter().filter(elsewhere);
-        hosts
-            .flat_map(|host| self.fences.wanting_host(host).chain(self.fences.knowing(host)))
-            .cloned()
-            .collect()
+        let fences = hosts.flat_map(|host| self.fences.wanting_host(host).chain(self.fences.knowing(host)));
+        fences.filter(|fence| service.is_for(&fence.namespace)).cloned().collect()
     }
 
     /// The fences whose pods have routes of their own for calls to a host.

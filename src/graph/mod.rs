@@ -14,6 +14,7 @@ mod dns_name;
 mod export_to;
 mod fences;
 mod following;
+mod gateway_routes;
 mod key;
 mod learning;
 mod mesh_wide;
@@ -43,13 +44,14 @@ pub use coverage::{Coverage, Covered};
 pub use dns_name::{MAX_NAME, is_dns_name, is_host_name};
 pub use export_to::{DefaultExport, ExportTo};
 pub use fences::{Fence, FenceFacts, Known, Observation, Terms};
+pub use gateway_routes::{Backend, GatewayRoute, RouteKind};
 pub use key::ObjectKey;
 pub use learning::{Learning, MAX_HOSTS};
 pub use mesh_wide::{MeshConfig, MeshWide};
 pub use objects::{EgressHost, Service, ServiceEntry};
 pub use policies::{Authority, Policy};
 pub use registry::Registry;
-pub use routes::{Asked, Source, VirtualService};
+pub use routes::{Asked, Audience, Source, VirtualService};
 pub use selector::{Labels, PodSelection};
 pub use sidecars::{Consent, Foreign, Origin, Sidecar, Standing};
 pub use want::{Lifetime, Want, Wanted};
@@ -76,6 +78,10 @@ pub enum Change {
     VirtualService(VirtualService),
     /// A `VirtualService` is gone.
     VirtualServiceGone(ObjectKey),
+    /// A route of the Gateway API was added or changed.
+    GatewayRoute(GatewayRoute),
+    /// A route of the Gateway API is gone.
+    GatewayRouteGone(RouteKind, ObjectKey),
     /// A Pod was added or changed.
     Pod(Pod),
     /// A Pod is gone, or will never call again.
@@ -238,11 +244,6 @@ impl Graph {
         self.fences.in_namespace(namespace)
     }
 
-    /// Every `VirtualService`, to find those that are gone after a fresh listing.
-    pub fn virtual_service_keys(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.routes.keys()
-    }
-
     /// The fences of whose earlier calls nothing was told yet.
     pub fn without_history(&self) -> impl Iterator<Item = &ObjectKey> {
         self.fences.without_history()
@@ -303,6 +304,8 @@ impl Graph {
             }
             Change::VirtualService(service) => self.apply_virtual_service(service),
             Change::VirtualServiceGone(key) => self.remove_virtual_service(&key),
+            Change::GatewayRoute(route) => self.apply_gateway_route(&route),
+            Change::GatewayRouteGone(kind, key) => self.remove_gateway_route(kind, &key),
             Change::Pod(pod) => {
                 let old = self.workloads.pod(&pod.key).cloned();
                 let (namespace, fences) = (&pod.key.namespace, &self.fences);

@@ -18,8 +18,8 @@ pub struct VirtualService {
     pub key: ObjectKey,
     /// The hosts that it routes; none for one that others delegate to.
     pub hosts: Vec<Arc<str>>,
-    /// Whether it is for gateways only, and never for the calls of workloads.
-    pub gateways_only: bool,
+    /// Whose calls it routes.
+    pub audience: Audience,
     /// The hosts to which it sends calls.
     pub destinations: Vec<Arc<str>>,
     /// The `VirtualService`s to which it delegates.
@@ -29,6 +29,18 @@ pub struct VirtualService {
     pub callers: Vec<Source>,
     /// Who sees it. If the global proxy does not, a first call must not go there either.
     pub export_to: ExportTo,
+}
+
+/// Whose calls a `VirtualService` routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audience {
+    /// Those of all workloads that import it.
+    #[default]
+    Mesh,
+    /// Those of the workloads of its own namespace.
+    Namespace,
+    /// Those that come in at gateways, and none of a workload.
+    Gateways,
 }
 
 /// Callers that a route is for (`sourceNamespace`, `sourceLabels`).
@@ -66,6 +78,17 @@ pub(super) struct Routes {
     particular: OrdSet<ObjectKey>,
 }
 
+impl VirtualService {
+    /// Whether it may route the calls of workloads of a namespace.
+    pub(super) fn is_for(&self, namespace: &str) -> bool {
+        match self.audience {
+            Audience::Mesh => true,
+            Audience::Namespace => *self.key.namespace == *namespace,
+            Audience::Gateways => false,
+        }
+    }
+}
+
 impl Routes {
     pub(super) fn new(mesh: &MeshWide) -> Self {
         Self { global_proxy: mesh.global_proxy_namespace.clone(), ..Self::default() }
@@ -94,7 +117,7 @@ impl Routes {
     fn hidden<'a>(&self, service: &'a VirtualService) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
         let (own, default) = (&service.key.namespace, self.default_export);
         let hidden = service.export_to.hidden_from(&self.global_proxy, own, default);
-        hidden.filter(|_| !service.gateways_only)
+        hidden.filter(|_| service.audience != Audience::Gateways)
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
@@ -106,7 +129,7 @@ impl Routes {
         for host in service.hosts.iter_mut().chain(&mut service.destinations) {
             *host = registry.full_name(host, &service.key.namespace);
         }
-        for host in service.hosts.iter().filter(|_| !service.gateways_only) {
+        for host in service.hosts.iter().filter(|_| service.audience != Audience::Gateways) {
             self.of.entry(host.clone()).or_default().insert(service.key.clone());
         }
         for destination in &service.destinations {
@@ -161,9 +184,14 @@ impl Routes {
         named.cloned().chain(self.hidden(service).map(all_of))
     }
 
-    /// The namespaces of those that route the calls of `host`.
-    pub(super) fn namespaces_routing(&self, host: &str) -> impl Iterator<Item = &Arc<str>> {
-        self.of.get(host).into_iter().flatten().map(|key| &key.namespace)
+    /// The namespaces of those that route the calls of `host` that come from the namespace `caller`.
+    pub(super) fn namespaces_routing<'a>(
+        &'a self,
+        host: &str,
+        caller: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
+        let services = self.of.get(host).into_iter().flatten().filter_map(|key| self.by_key.get(key));
+        services.filter(move |service| service.is_for(caller)).map(|service| &service.key.namespace)
     }
 
     /// The other hosts whose calls may end at `destination`.
@@ -180,9 +208,13 @@ impl Routes {
 impl Graph {
     /// What a `Sidecar` imports besides `namespace/host`, so that calls of the host are routed as without a `Sidecar`:
     /// istiod takes `VirtualService`s only from namespaces in which the `Sidecar` lists the host that they route
-    /// (`SelectVirtualServices` in Istio's `pilot/pkg/model`).
-    pub fn routed_from<'a>(&'a self, host: &'a str) -> impl Iterator<Item = EgressHost> + 'a {
-        let namespaces = self.routes.namespaces_routing(host);
+    /// (`SelectVirtualServices` in Istio's `pilot/pkg/model`). `caller` is the namespace of the `Sidecar`.
+    pub fn routed_from<'a>(
+        &'a self,
+        host: &'a str,
+        caller: &'a str,
+    ) -> impl Iterator<Item = EgressHost> + 'a {
+        let namespaces = self.routes.namespaces_routing(host, caller);
         namespaces.map(move |namespace| EgressHost { namespace: namespace.clone(), host: host.into() })
     }
 

@@ -1,6 +1,7 @@
-//! The Istio resources that are read and written, with only the fields that matter here.
+//! The resources of Istio and the Gateway API that are read and written, with only the fields that matter here.
 
 mod authorization_policy;
+mod gateway_route;
 mod mesh_config;
 mod revision;
 mod service_entry;
@@ -10,6 +11,10 @@ mod workload_name;
 
 pub use authorization_policy::{
     AuthorizationPolicy, AuthorizationPolicySpec, Condition, From, PolicySelector, PolicyTarget, Rule, Source,
+};
+pub use gateway_route::{
+    GRPCRoute, GRPCRouteSpec, GatewayRoute, HTTPRoute, HTTPRouteSpec, Reference, RouteRule, RouteSpec,
+    TCPRoute, TCPRouteSpec, TLSRoute, TLSRouteSpec,
 };
 pub use mesh_config::MeshConfig;
 pub use revision::{Installation, REVISION};

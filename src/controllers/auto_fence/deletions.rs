@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::Concerns;
 use crate::controllers::cache::Cache;
+use crate::controllers::listed::Listed;
 use crate::graph::ObjectKey;
 
 /// The automatic fences that somebody deleted: a `ConfigMap` with an entry for each, `namespace_name` → what the
@@ -57,7 +58,7 @@ impl Deletions {
         let config = watcher::Config::default().fields(&format!("metadata.name={}", self.key.name));
         let events = watch(api, config).default_backoff();
         pin_mut!(events);
-        let mut before = BTreeMap::<String, String>::new();
+        let (mut before, mut listed) = (BTreeMap::<String, String>::new(), Listed::new(listed));
         while let Some(event) = events.next().await {
             let Ok(event) =
                 event.inspect_err(|error| warn!(%error, "watching deletions failed; it starts again"))
@@ -76,7 +77,7 @@ impl Deletions {
                 before = now;
             }
             if let Event::InitDone = event {
-                let _ = listed.try_send(());
+                listed.say();
             }
         }
     }

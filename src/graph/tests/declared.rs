@@ -1,7 +1,7 @@
 //! What policies declare, and whom that touches.
 
 use super::*;
-use crate::graph::{Source, VirtualService};
+use crate::graph::{Audience, Source, VirtualService};
 
 const VAULT: &str = "vault.bank.svc.cluster.local";
 
@@ -208,7 +208,7 @@ fn a_route_that_the_global_proxy_does_not_see_is_listed_for_those_who_see_it() {
             key: key("bank/vault"),
             hosts: vec!["vault".into()],
             export_to: ExportTo::parse(words.split(','), "bank"),
-            gateways_only,
+            audience: if gateways_only { Audience::Gateways } else { Audience::Mesh },
             ..VirtualService::default()
         })
     };

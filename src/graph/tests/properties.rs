@@ -1,7 +1,7 @@
 //! Whatever happens, in whatever order.
 
 use super::*;
-use crate::graph::{Source, VirtualService};
+use crate::graph::{Backend, GatewayRoute, RouteKind, Source, VirtualService};
 
 const HOSTS: [&str; 4] = [REVIEWS, RATINGS, EXAMPLE, "no.such.host"];
 
@@ -109,6 +109,7 @@ struct Objects {
     policies: BTreeMap<ObjectKey, Policy>,
     mesh_config: Option<MeshConfig>,
     routes: BTreeMap<ObjectKey, VirtualService>,
+    gateway_routes: BTreeMap<ObjectKey, GatewayRoute>,
     sidecars: BTreeMap<ObjectKey, Sidecar>,
 }
 
@@ -130,6 +131,8 @@ impl Objects {
             Change::MeshConfig(config) => self.mesh_config = Some(config),
             Change::VirtualService(o) => drop(self.routes.insert(o.key.clone(), o)),
             Change::VirtualServiceGone(key) => drop(self.routes.remove(&key)),
+            Change::GatewayRoute(o) => drop(self.gateway_routes.insert(o.key.clone(), o)),
+            Change::GatewayRouteGone(_, key) => drop(self.gateway_routes.remove(&key)),
             Change::Sidecar(o) => drop(self.sidecars.insert(o.key.clone(), o)),
             Change::SidecarGone(key) => drop(self.sidecars.remove(&key)),
             Change::Call(_) | Change::Covered(_) | Change::HistoryTold(_) | Change::Forget(..) => {}
@@ -143,10 +146,12 @@ impl Objects {
         let fences = self.fences.values().cloned().map(Change::Fence);
         let namespaces = self.namespaces.values().cloned().map(Change::Namespace);
         let routes = self.routes.values().cloned().map(Change::VirtualService);
+        let gateway_routes = self.gateway_routes.values().cloned().map(Change::GatewayRoute);
         let mesh = self.mesh_config.clone().map(Change::MeshConfig);
         let policies = self.policies.values().cloned().map(Change::Policy);
         let sidecars = self.sidecars.values().cloned().map(Change::Sidecar);
-        let others = namespaces.chain(policies).chain(sidecars).chain(mesh).chain(routes);
+        let others =
+            namespaces.chain(policies).chain(sidecars).chain(mesh).chain(routes).chain(gateway_routes);
         services.chain(entries).chain(pods).chain(fences).chain(others).collect()
     }
 }
@@ -302,6 +307,17 @@ fn some_mesh_config() -> impl Strategy<Value = MeshConfig> {
     )
 }
 
+fn some_gateway_route() -> impl Strategy<Value = GatewayRoute> {
+    let parents = prop::sample::subsequence(vec!["shop/reviews", "shop/ratings", "other/client"], 0..=2);
+    let names = prop::sample::select(vec!["shop/web", "other/web"]);
+    (names, parents).prop_map(|(name, parents)| GatewayRoute {
+        kind: RouteKind::Http,
+        key: key(name),
+        parents: parents.into_iter().map(key).collect(),
+        backends: vec![Backend::Service(key("shop/ratings"))],
+    })
+}
+
 fn some_change() -> impl Strategy<Value = Change> {
     let selection = prop_oneof![
         Just(PodSelection::Service),
@@ -328,6 +344,10 @@ fn some_change() -> impl Strategy<Value = Change> {
         2 => some_route().prop_map(Change::VirtualService),
         1 => some_route().prop_map(|route| Change::VirtualServiceGone(route.key)),
         1 => some_mesh_config().prop_map(Change::MeshConfig),
+        2 => some_gateway_route().prop_map(Change::GatewayRoute),
+        1 => some_gateway_route().prop_map(|route| Change::GatewayRouteGone(route.kind, route.key)),
+        1 => prop::sample::subsequence(HOSTS.to_vec(), 0..=2)
+            .prop_map(|hosts| Change::MeshConfig(hosts.into_iter().map(Into::into).collect())),
         1 => some_policy().prop_map(|policy| Change::PolicyGone(policy.key)),
     ]
 }

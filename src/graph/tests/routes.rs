@@ -1,7 +1,7 @@
 //! Which host was called, of a call that ended elsewhere.
 
 use super::*;
-use crate::graph::{Asked, VirtualService};
+use crate::graph::{Asked, Audience, VirtualService};
 
 const REVIEWS_V2: &str = "reviews-v2.shop.svc.cluster.local";
 const EGRESS: &str = "egress.mesh.svc.cluster.local";
@@ -103,7 +103,8 @@ fn a_host_is_imported_from_where_its_calls_are_routed_and_its_fences_hear_of_it(
         terms: crate::graph::Terms::default(),
     };
     graph.apply(Change::Fence(fence));
-    let from = |graph: &Graph| graph.routed_from(REVIEWS).map(|host| host.to_string()).collect::<Vec<_>>();
+    let from =
+        |graph: &Graph| graph.routed_from(REVIEWS, "web").map(|host| host.to_string()).collect::<Vec<_>>();
     let touched = graph.apply(virtual_service("web/reviews", &[REVIEWS], &[REVIEWS_V2], &[]));
     assert_eq!(touched, BTreeSet::from([key("web/client")]));
     assert_eq!(from(&graph), [format!("web/{REVIEWS}")]);
@@ -114,7 +115,7 @@ fn a_host_is_imported_from_where_its_calls_are_routed_and_its_fences_hear_of_it(
     let gateway = VirtualService {
         key: key("web/gateway"),
         hosts: vec![REVIEWS.into()],
-        gateways_only: true,
+        audience: Audience::Gateways,
         ..VirtualService::default()
     };
     assert!(!from(&graph).contains(&format!("web/{REVIEWS}")));

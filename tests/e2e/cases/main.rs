@@ -13,6 +13,7 @@ mod counted;
 mod exact;
 mod expiry;
 mod fixtures;
+mod gateway_routes;
 mod history;
 mod hostile_logs;
 mod leader;

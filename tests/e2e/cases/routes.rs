@@ -1,8 +1,9 @@
-//! A host whose calls a `VirtualService` sends elsewhere is what its caller's fence lists, and goes straight.
+//! A host whose calls a `VirtualService`, or a route of the Gateway API, sends elsewhere is what its caller's fence lists, and goes straight.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::fixtures::{client, server};
+use crate::gateway_routes;
 use crate::protocols::first_and_later;
 use crate::world::World;
 
@@ -68,7 +69,8 @@ pub async fn run(world: &World) -> Result<()> {
     // istiod takes a `VirtualService` only from a namespace in which the Sidecar lists the host.
     let remote = |namespace: &str| format!("{namespace}/remote.{OTHER}.svc.cluster.local");
     first_and_later(world, NS, "web-v2", &format!("http://remote.{OTHER}:8080/")).await?;
-    world.until_routed(NS, "client", &[&remote(OTHER), db, &remote(NS), root, web]).await
+    world.until_routed(NS, "client", &[&remote(OTHER), db, &remote(NS), root, web]).await?;
+    gateway_routes::run(world).await.context("routes of the Gateway API")
 }
 
 fn host(name: &str) -> String {

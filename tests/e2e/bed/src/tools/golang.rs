@@ -19,6 +19,11 @@ const ISTIO_MODULE: &str = "istio.io/istio";
 /// What the bed reads of Istio's module: charts and CRDs, samples, Envoy's bootstrap template.
 const ISTIO_FOLDERS: [&str; 3] = ["manifests", "samples", "tools/packaging/common"];
 
+/// Istio's go.mod pins the version that istiod understands.
+const GATEWAY_API_MODULE: &str = "sigs.k8s.io/gateway-api";
+/// What the bed reads of it.
+const GATEWAY_API_CRDS: &str = "config/crd/standard";
+
 /// A module of ours that only pins versions.
 struct Module {
     go_mod: &'static str,
@@ -115,13 +120,25 @@ pub(super) fn ensure(cache: &Cache, program: Program) -> Result<PathBuf> {
 pub(super) fn istio_source(cache: &Cache) -> Result<PathBuf> {
     let inputs = [ISTIO.go_mod.as_bytes(), b"istio source", ISTIO_FOLDERS[0].as_bytes()];
     cache.entry("istio-source", &inputs, |folder| {
-        let work = workspace(&ISTIO)?;
-        go(work.path(), &["mod", "download", ISTIO_MODULE])?;
-        let module = go(work.path(), &["list", "-m", "-f", "{{.Dir}}", ISTIO_MODULE])?;
-        ISTIO_FOLDERS
-            .iter()
-            .try_for_each(|part| copy(&Path::new(module.trim()).join(part), &folder.join(part)))
+        let module = download(ISTIO_MODULE)?;
+        ISTIO_FOLDERS.iter().try_for_each(|part| copy(&module.join(part), &folder.join(part)))
     })
+}
+
+/// A copy of the Gateway API's custom resource definitions.
+pub(super) fn gateway_api_crds(cache: &Cache) -> Result<PathBuf> {
+    let inputs = [ISTIO.go_mod.as_bytes(), GATEWAY_API_CRDS.as_bytes()];
+    cache.entry("gateway-api-crds", &inputs, |folder| {
+        copy(&download(GATEWAY_API_MODULE)?.join(GATEWAY_API_CRDS), folder)
+    })
+}
+
+/// The folder of a module among those that Istio's go.mod names.
+fn download(module: &str) -> Result<PathBuf> {
+    let work = workspace(&ISTIO)?;
+    go(work.path(), &["mod", "download", module])?;
+    let folder = go(work.path(), &["list", "-m", "-f", "{{.Dir}}", module])?;
+    Ok(PathBuf::from(folder.trim()))
 }
 
 fn build(module: &Module, package: &str, output: &Path) -> Result<()> {

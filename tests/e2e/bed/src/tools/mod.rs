@@ -26,6 +26,7 @@ pub struct Tools {
     helm: PathBuf,
     coredns: PathBuf,
     envoy: PathBuf,
+    gateway_api_crds: PathBuf,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +76,7 @@ impl Tools {
             helm: build(Program::Helm)?,
             coredns: build(Program::Coredns)?,
             envoy: envoy::ensure(&cache)?,
+            gateway_api_crds: golang::gateway_api_crds(&cache)?,
         })
     }
 
@@ -150,6 +152,12 @@ impl Tools {
         self.envoy.clone()
     }
 
+    /// A folder with the Gateway API's custom resource definitions, of the standard channel.
+    #[must_use]
+    pub fn gateway_api_crds(&self) -> &Path {
+        &self.gateway_api_crds
+    }
+
     /// `etcd`.
     #[must_use]
     pub fn etcd(&self) -> PathBuf {
@@ -190,6 +198,7 @@ impl Tools {
             ("istioctl", self.istioctl()),
             ("envoy", self.envoy()),
             ("istio source", self.istio_source().to_path_buf()),
+            ("Gateway API", self.gateway_api_crds().to_path_buf()),
         ]
     }
 }
