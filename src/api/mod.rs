@@ -36,7 +36,7 @@ pub mod reasons {
     pub const OPEN: &str = "Open";
     /// Not ready yet: the `Sidecar` is about to be written.
     pub const FENCING: &str = "Fencing";
-    /// Not ready yet: Prometheus is asked what the workload has used so far, before it is fenced for the first time.
+    /// Not ready yet: Prometheus or the workload's own proxies are asked what it has used so far, before it is fenced.
     pub const AWAITING_HISTORY: &str = "AwaitingHistory";
     /// Not ready yet: the full configuration is being given back before the `Sidecar` goes.
     pub const OPENING: &str = "Opening";

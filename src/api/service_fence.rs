@@ -234,6 +234,8 @@ pub enum DependencySource {
     AccessLog,
     /// Metrics of the workload's own proxies, in Prometheus.
     Prometheus,
+    /// The workload's own proxies, which were asked what they have counted before it was fenced.
+    ProxyMetrics,
     /// An `AuthorizationPolicy` that names the workload as a caller of the host.
     Policy,
     /// A `VirtualService` that has routes for the workload as a caller (`sourceLabels`, `sourceNamespace`).
@@ -252,7 +254,7 @@ pub enum DependencySource {
 
 impl DependencySource {
     /// Those that tell of calls.
-    pub const LEARNED: [Self; 3] = [Self::AccessLog, Self::Prometheus, Self::Slime];
+    pub const LEARNED: [Self; 4] = [Self::AccessLog, Self::Prometheus, Self::ProxyMetrics, Self::Slime];
 
     /// Whether it tells of calls that were seen, which are remembered; the others state what is needed, for as long
     /// as they state it.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::fence::Defaults;
 use crate::fence::auto::AutoFence;
 use crate::istio::Installation;
-use crate::sources::prometheus;
+use crate::sources::{prometheus, proxy_metrics};
 
 /// The whole file. A field that nobody knows is refused: a word misspelt would otherwise be a wish ignored.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -21,6 +21,8 @@ pub(super) struct Config {
     pub(super) auto_fence: AutoFence,
     /// Where and how Prometheus is asked.
     pub(super) prometheus: prometheus::Settings,
+    /// Whether and how the proxies of pods are asked before they are fenced.
+    pub(super) proxy_metrics: proxy_metrics::Settings,
     /// How Istio is installed.
     pub(super) istio: Installation,
 }

@@ -185,11 +185,9 @@ impl Owner {
         match message {
             Message::Change(change) => {
                 // Nothing may be called unused before what the source saw has been taken in.
-                let before = if matches!(change, Change::Covered(_) | Change::HistoryTold(_)) {
-                    self.calls.len()
-                } else {
-                    0
-                };
+                let closes =
+                    matches!(change, Change::Covered(_) | Change::HistoryTold(_) | Change::ProxiesAsked(..));
+                let before = if closes { self.calls.len() } else { 0 };
                 for _ in 0..before {
                     learn(graph, self.calls.try_recv().unwrap_or_default(), touched);
                 }

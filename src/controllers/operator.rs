@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use super::auto_fence::{self, AutoContext, Concerns, Deletions};
 use super::census::Census;
-use super::history;
+use super::history::Asked;
 use super::leadership::Leadership;
 use super::lease::Election;
 use super::mesh::Mesh;
@@ -31,6 +31,7 @@ use crate::fence::auto::AutoFence;
 use crate::graph::{Aliases, Authority, Graph, Identity, MeshWide, ObjectKey};
 use crate::istio::Installation;
 use crate::server;
+use crate::sources::proxy_metrics::{self, Queue};
 use crate::sources::{Observer, access_log, prometheus};
 
 /// What `palisade run` is told.
@@ -54,6 +55,8 @@ pub struct Options {
     pub deleted_fences: ObjectKey,
     /// Where and how Prometheus is asked.
     pub prometheus: prometheus::Settings,
+    /// Whether and how the proxies of pods are asked before they are fenced.
+    pub proxy_metrics: proxy_metrics::Settings,
     /// How Istio is installed.
     pub istio: Installation,
     /// The name of this instance, for Events.
@@ -77,6 +80,16 @@ impl Options {
             .with_learning(learning)
             .rooted_in(&self.mesh_config.namespace)
             .under(authority)
+    }
+
+    /// Who is asked what workloads have used.
+    fn asked(&self) -> Asked {
+        Asked {
+            prometheus: self.prometheus.clone(),
+            proxies: self.proxy_metrics.clone(),
+            queue: Queue::default(),
+            detour: self.settings.global_proxy.host.host.clone(),
+        }
     }
 
     fn mesh_wide(&self) -> MeshWide {
@@ -105,7 +118,8 @@ type Part = BoxFuture<'static, ()>;
 /// # Errors
 /// If an address cannot be bound, or a part of the operator ends before it is told to.
 pub async fn run(client: Client, options: Options, stop: CancellationToken) -> anyhow::Result<()> {
-    let graph = options.graph();
+    let (graph, asked) = (options.graph(), options.asked());
+    let queue = asked.queue.clone();
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let access_log_metrics = access_log::Metrics::register(&mut registry);
@@ -122,8 +136,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
 
     let (mesh, owner, triggers) = Mesh::over(graph);
     let mut tasks = JoinSet::new();
-    let detour = options.settings.global_proxy.host.host.clone();
-    let asking = history::ask(options.prometheus, mesh.clone(), detour, &mut registry)?;
+    let asking = asked.ask(&mesh, &mut registry)?;
     let concerns = Concerns::new(options.auto_fence);
     tasks.spawn(owner.naming(concerns.clone()).run(stop.clone()));
     let (listed, synced) = mpsc::channel(LISTED);
@@ -148,7 +161,8 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
 
     let (instance, settings) = (options.instance, options.settings);
     let system_namespaces = settings.defaults.system_namespaces.clone();
-    let context = Context::new(client, instance, mesh.clone(), caches, switch, settings, metrics);
+    let context =
+        Context::new(client, instance, mesh.clone(), caches, switch, settings, metrics).asking(queue);
     let auto = AutoContext::new(&context, concerns, deletions, system_namespaces);
     let keys = futures::StreamExt::take_until(ReceiverStream::new(triggers), stop.clone().cancelled_owned());
     let parts: Vec<Part> = vec![
@@ -201,16 +215,11 @@ async fn together(parts: Vec<Part>, stop: &CancellationToken) {
     }
 }
 
-/// Runs the sources of direct calls. They begin where they ended before we started: who looks before that is known would
+/// Runs those who ask for direct calls. They begin where they ended before we started: who looks before that is known would
 /// begin anew.
-async fn watch_directly(record: Record, mesh: Mesh, asking: Option<impl Future<Output = ()>>) {
+async fn watch_directly(record: Record, mesh: Mesh, asking: Vec<Part>) {
     record.restore(&mesh).await;
-    let asking = async {
-        if let Some(asking) = asking {
-            asking.await;
-        }
-    };
-    tokio::join!(record.keep(&mesh), asking);
+    tokio::join!(record.keep(&mesh), futures::future::join_all(asking));
 }
 
 /// Learns from access logs.

@@ -21,6 +21,7 @@ use crate::api::ServiceFence;
 use crate::fence::{Input, MANAGER, Plan, Settings, SidecarAction, is_owned_by, may_force, plan};
 use crate::graph::{Change, ObjectKey};
 use crate::istio::Sidecar;
+use crate::sources::proxy_metrics::Queue;
 
 /// How many fences are worked on at once.
 const CONCURRENCY: u16 = 32;
@@ -34,6 +35,7 @@ pub struct Context {
     writer: Writer,
     metrics: Metrics,
     failures: Failures,
+    to_ask: Queue,
 }
 
 impl Context {
@@ -50,7 +52,14 @@ impl Context {
     ) -> Self {
         let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.into(), instance });
         let writer = Writer { client, recorder, metrics: metrics.clone() };
-        Self { mesh, caches, switch, settings, writer, metrics, failures: Failures::default() }
+        let (failures, to_ask) = (Failures::default(), Queue::default());
+        Self { mesh, caches, switch, settings, writer, metrics, failures, to_ask }
+    }
+
+    /// The same, naming in `queue` the fences whose pods' proxies are to be asked what they have counted.
+    #[must_use]
+    pub fn asking(self, queue: Queue) -> Self {
+        Self { to_ask: queue, ..self }
     }
 }
 
@@ -99,6 +108,9 @@ pub async fn reconcile(fence: Arc<ServiceFence>, context: Arc<Context>) -> Resul
     let fence = context.caches.fences.get(&key).unwrap_or(fence);
     let sidecar = context.caches.sidecars.get(&key);
     let plan = context.decide(&fence, sidecar.as_deref());
+    if plan.ask {
+        context.to_ask.add(&key);
+    }
     context.carry_out(&key, &fence, sidecar.as_deref(), &plan).await?;
     context.failures.clear(&key);
     context.metrics.reconciled(started);

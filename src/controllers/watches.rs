@@ -313,7 +313,7 @@ mod tests {
         let owning = tokio::spawn(owner.run(stop.clone()));
         let (listed, mut heard) = mpsc::channel(16);
         let again = [Event::Init, Event::InitDone, Event::Init, Event::InitDone];
-        follow(stream::iter(again), mesh, PODS, listed).await;
+        Box::pin(follow(stream::iter(again), mesh, PODS, listed)).await;
         assert_eq!(heard.recv().await, Some(()));
         assert_eq!(heard.recv().await, None);
         stop.cancel();

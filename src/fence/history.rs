@@ -1,40 +1,85 @@
-//! Before a live workload is fenced for the first time, a source that remembers is asked what it has used.
+//! Before a live workload is fenced, those who remember are asked what it has used: Prometheus, and its own proxies.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::plan::Situation;
 use super::status::Verdict;
 use super::{Input, Plan, SidecarAction, Transition};
 use crate::api::reasons;
+use crate::graph::Answers;
+
+/// How long to wait before the proxies are asked once more, should nobody have told what became of it.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
+
+/// For whom a fence waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wait {
+    prometheus: bool,
+    /// Whether the proxies of its pods are to be asked.
+    pub(super) proxies: bool,
+    /// When to look again, if nobody tells anything before.
+    pub(super) until: Timestamp,
+}
+
+impl Wait {
+    /// How a fence stands that waits.
+    pub(super) fn verdict(self) -> Verdict {
+        let asked = match (self.prometheus, self.proxies) {
+            (true, true) => "Prometheus and the proxies of its pods are",
+            (true, false) => "Prometheus is",
+            (false, _) => "the proxies of its pods are",
+        };
+        Verdict::new(reasons::AWAITING_HISTORY, format!("{asked} asked what the workload has used so far"))
+    }
+}
 
 impl Situation<'_> {
-    /// Until when the fence has to wait for what is remembered of its pods; `None` if it has not.
-    pub(super) fn waits_for_history(&self) -> Option<Timestamp> {
-        let Input { fence, settings, since, now, .. } = self.input;
-        let created = fence.metadata.creation_timestamp.as_ref().map_or(since, |time| time.0);
-        let from = self.untold().then_some(since.max(created))?;
-        settings.patience.and_then(|patience| from.checked_add(patience).ok()).filter(|until| *until > now)
+    /// For whom the fence has to wait who remembers what its pods have used; `None` if it has not.
+    pub(super) fn waits_for_history(&self) -> Option<Wait> {
+        let Input { settings, now, .. } = self.input;
+        let prometheus = self.patience_with_prometheus().filter(|until| *until > now);
+        let proxies = settings.asks_proxies && self.own.is_none() && self.answers().is_none();
+        let again = now.checked_add(ASK_AGAIN).ok().filter(|_| proxies);
+        let until = [prometheus, again].into_iter().flatten().min()?;
+        Some(Wait { prometheus: prometheus.is_some(), proxies, until })
     }
 
-    /// Notes in a plan that nothing was told in time, when that makes a difference for the first time.
+    /// Until when the fence waits for Prometheus; `None` if it has told, or nobody asks it.
+    fn patience_with_prometheus(&self) -> Option<Timestamp> {
+        let Input { fence, settings, since, .. } = self.input;
+        let created = fence.metadata.creation_timestamp.as_ref().map_or(since, |time| time.0);
+        let from = self.untold().then_some(since.max(created))?;
+        settings.patience.and_then(|patience| from.checked_add(patience).ok())
+    }
+
+    /// Notes in a plan who told nothing in time, when that makes a difference for the first time.
     pub(super) fn without_history(&self, plan: Plan) -> Plan {
-        if !self.untold() || !matches!(plan.sidecar, SidecarAction::Apply(_)) {
+        if self.own.is_some() || !matches!(plan.sidecar, SidecarAction::Apply(_)) {
             return plan;
         }
-        let message =
-            "Prometheus did not tell in time what the workload has used so far; it is fenced without";
-        let told = Transition { reason: reasons::FENCING, message: message.to_owned(), warning: true };
+        let prometheus = self.untold().then(|| "Prometheus".to_owned());
+        let silent = self.answers().filter(|answers| self.input.settings.asks_proxies && answers.silent > 0);
+        let proxies =
+            silent.map(|Answers { asked, silent }| format!("the proxies of {silent} of {asked} pods"));
+        let missing: Vec<_> = prometheus.into_iter().chain(proxies).collect();
+        if missing.is_empty() {
+            return plan;
+        }
+        let message = format!(
+            "{} did not tell in time what the workload has used so far; it is fenced without",
+            missing.join(" and ")
+        );
+        let told = Transition { reason: reasons::FENCING, message, warning: true };
         Plan { transitions: plan.transitions.into_iter().chain([told]).collect(), ..plan }
     }
 
-    /// Whether the fence has no `Sidecar` yet, and there is somebody who might tell more.
+    /// Whether the fence has no `Sidecar` yet, and Prometheus might tell more.
     fn untold(&self) -> bool {
         let told = self.facts.is_some_and(|facts| facts.history_told);
         self.input.settings.patience.is_some() && !told && self.own.is_none()
     }
-}
 
-/// How a fence stands that waits.
-pub(super) fn awaiting() -> Verdict {
-    Verdict::new(reasons::AWAITING_HISTORY, "Prometheus is asked what the workload has used so far")
+    fn answers(&self) -> Option<Answers> {
+        self.facts.and_then(|facts| facts.answers)
+    }
 }

@@ -8,7 +8,6 @@ use super::conditions::{self, Statement};
 use super::declared;
 use super::domains::{domains, known, next_end};
 use super::expiry::{self, Expiry};
-use super::history::awaiting;
 use super::observed::observe;
 use super::others::{self, Others};
 use super::stance::Stance;
@@ -29,6 +28,9 @@ pub struct Settings {
     pub defaults: Defaults,
     /// How long a new fence waits for a source to tell what its pods have used so far; `None` if there is no such source.
     pub patience: Option<SignedDuration>,
+    /// Whether the proxies of a workload's pods are asked, before it is fenced, what they have counted. Whoever asks them
+    /// tells what became of it in any case.
+    pub asks_proxies: bool,
 }
 
 /// All that a decision rests on.
@@ -64,6 +66,8 @@ pub struct Plan {
     pub expired: Vec<(Arc<str>, Timestamp)>,
     /// What changed for somebody who watches.
     pub transitions: Vec<Transition>,
+    /// Whether the proxies of the fence's pods are to be asked what they have counted.
+    pub ask: bool,
     /// When to look again, if nothing happens before.
     pub wake: Option<Timestamp>,
 }
@@ -97,7 +101,9 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let plan = match (&stance, situation.waits_for_history()) {
         (Stance::Wait(_), _) if situation.steps_aside() => situation.advance(domains, &stance),
         (Stance::Wait(verdict), _) => leave(verdict, None),
-        (Stance::Enforce, Some(until)) => leave(&awaiting(), Some(until)),
+        (Stance::Enforce, Some(wait)) => {
+            Plan { ask: wait.proxies, ..leave(&wait.verdict(), Some(wait.until)) }
+        }
         (Stance::Enforce, None) => situation.without_history(situation.advance(domains, &stance)),
         (Stance::Withdraw(_), _) => situation.advance(domains, &stance),
     };
@@ -274,6 +280,7 @@ impl<'a> Situation<'a> {
             status: status::build(fence, report, now),
             expired: Vec::new(),
             transitions: told.into_iter().flatten().collect(),
+            ask: false,
             wake,
         }
     }

@@ -103,8 +103,20 @@ pub struct FenceFacts {
     pub refused: Option<Arc<str>>,
     /// Whether a source that remembers earlier calls has told all that it knows of these pods.
     pub history_told: bool,
+    /// How many of its pods' proxies answered when they were asked what they have counted; `None` if they were not
+    /// asked since the workload has its full configuration.
+    pub answers: Option<Answers>,
     /// On which terms.
     pub terms: Terms,
+}
+
+/// What became of asking the proxies of a fence's pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// How many were asked.
+    pub asked: u32,
+    /// How many of these did not answer, or not whole.
+    pub silent: u32,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -152,10 +164,17 @@ impl Fences {
         news
     }
 
+    /// Notes that the proxies of a fence's pods were asked, and tells whether there is such a fence.
+    pub(super) fn set_answers(&mut self, key: &ObjectKey, answers: Option<Answers>) -> bool {
+        let Some(facts) = self.by_key.get_mut(key) else { return false };
+        facts.answers = answers;
+        true
+    }
+
     /// Notes that the fence is for other pods now, of which nothing was told.
     pub(super) fn forget_history(&mut self, key: &ObjectKey) {
         let Some(facts) = self.by_key.get_mut(key) else { return };
-        facts.history_told = false;
+        (facts.history_told, facts.answers) = (false, None);
         if facts.labels.is_some() {
             self.without_history.insert(key.clone());
         } else {
@@ -193,7 +212,9 @@ impl Fences {
     /// Takes a fence in; what is known of it already stays known.
     pub(super) fn apply(&mut self, fence: Fence, labels: Option<Labels>, learning: Learning) {
         let old = self.remove(&fence.key);
-        let history_told = old.as_ref().is_some_and(|old| old.history_told && old.labels == labels);
+        let same = old.as_ref().filter(|old| old.labels == labels);
+        let history_told = same.is_some_and(|old| old.history_told);
+        let answers = same.and_then(|old| old.answers);
         let (mut known, refused) = match old {
             Some(old) => (old.known, old.refused.filter(|_| old.learning == learning)),
             None => (OrdMap::new(), None),
@@ -213,7 +234,8 @@ impl Fences {
             self.without_history.insert(fence.key.clone());
         }
         let (selection, wants, terms) = (fence.selection, fence.wants.into(), fence.terms);
-        let facts = FenceFacts { selection, labels, wants, known, learning, refused, history_told, terms };
+        let facts =
+            FenceFacts { selection, labels, wants, known, learning, refused, history_told, answers, terms };
         self.by_key.insert(fence.key, facts);
     }
 

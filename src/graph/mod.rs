@@ -43,7 +43,7 @@ pub use callers::{CallerPattern, Identity};
 pub use coverage::{Coverage, Covered};
 pub use dns_name::{MAX_NAME, is_dns_name, is_host_name};
 pub use export_to::{DefaultExport, ExportTo};
-pub use fences::{Fence, FenceFacts, Known, Observation, Terms};
+pub use fences::{Answers, Fence, FenceFacts, Known, Observation, Terms};
 pub use gateway_routes::{Backend, GatewayRoute, RouteKind};
 pub use key::ObjectKey;
 pub use learning::{Learning, MAX_HOSTS};
@@ -110,6 +110,8 @@ pub enum Change {
     Covered(Covered),
     /// All that a source remembers of these fences' earlier calls has been told.
     HistoryTold(Vec<ObjectKey>),
+    /// The proxies of a fence's pods have been asked what they have counted, and what they answered has been told.
+    ProxiesAsked(ObjectKey, Answers),
     /// A fence has let hosts go, each of which was last seen at the time with it.
     Forget(ObjectKey, Vec<(Arc<str>, Timestamp)>),
 }
@@ -306,20 +308,8 @@ impl Graph {
             Change::VirtualServiceGone(key) => self.remove_virtual_service(&key),
             Change::GatewayRoute(route) => self.apply_gateway_route(&route),
             Change::GatewayRouteGone(kind, key) => self.remove_gateway_route(kind, &key),
-            Change::Pod(pod) => {
-                let old = self.workloads.pod(&pod.key).cloned();
-                let (namespace, fences) = (&pod.key.namespace, &self.fences);
-                let selecting = |labels: &Labels| fences.of_pod(namespace, labels);
-                let mut affected = self.workloads.apply(pod.clone(), selecting);
-                affected.extend(self.follow_pod(old.as_ref(), Some(&pod)));
-                affected
-            }
-            Change::PodGone(key) => {
-                let old = self.workloads.pod(&key).cloned();
-                let mut affected = self.workloads.remove(&key);
-                affected.extend(self.follow_pod(old.as_ref(), None));
-                affected
-            }
+            Change::Pod(pod) => self.apply_pod(&pod),
+            Change::PodGone(key) => self.remove_pod(&key),
             Change::Namespace(namespace) => self.follow_namespace(&namespace.name, Some(&namespace.labels)),
             Change::NamespaceGone(key) => self.follow_namespace(&key.name, None),
             Change::Fence(fence) => self.apply_fence(fence),
@@ -340,11 +330,31 @@ impl Graph {
             Change::Call(call) => self.learn(&call),
             Change::Covered(covered) => self.cover(covered),
             Change::HistoryTold(keys) => self.fences.set_history_told(keys),
+            Change::ProxiesAsked(key, answers) => {
+                let known = self.fences.set_answers(&key, Some(answers));
+                known.then_some(key).into_iter().collect()
+            }
             Change::Forget(key, hosts) => {
                 self.fences.forget(&key, &hosts);
                 BTreeSet::new()
             }
         }
+    }
+
+    fn apply_pod(&mut self, pod: &Pod) -> BTreeSet<ObjectKey> {
+        let old = self.workloads.pod(&pod.key).cloned();
+        let (namespace, fences) = (&pod.key.namespace, &self.fences);
+        let selecting = |labels: &Labels| fences.of_pod(namespace, labels);
+        let mut affected = self.workloads.apply(pod.clone(), selecting);
+        affected.extend(self.follow_pod(old.as_ref(), Some(pod)));
+        affected
+    }
+
+    fn remove_pod(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let old = self.workloads.pod(key).cloned();
+        let mut affected = self.workloads.remove(key);
+        affected.extend(self.follow_pod(old.as_ref(), None));
+        affected
     }
 
     /// Notes the labels of a Namespace: all its fences may read them.

@@ -126,6 +126,8 @@ impl Graph {
     pub(super) fn remove_sidecar(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
         let before = self.own_neighbours(key);
         let gone = self.sidecars.remove(key);
+        // What the workload uses from now on, with its full configuration, only its proxies will know.
+        self.fences.set_answers(key, None);
         self.note_astray(key);
         self.around(key, gone.as_slice()).into_iter().chain(before).collect()
     }

@@ -4,6 +4,7 @@
 pub mod access_log;
 mod host;
 pub mod prometheus;
+pub mod proxy_metrics;
 
 use std::sync::Arc;
 

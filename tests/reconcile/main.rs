@@ -92,6 +92,7 @@ fn settings() -> Settings {
         timings: Timings { settle: STEP, open_settle: STEP, drain: STEP },
         defaults: Defaults::default(),
         patience: None,
+        asks_proxies: false,
     }
 }
 

@@ -1,6 +1,7 @@
-//! A fence that is new waits for what Prometheus remembers of its pods, but not for long.
+//! A fence that is new waits for what Prometheus and the proxies of its pods remember, but not for long.
 
 use super::*;
+use crate::graph::Answers;
 use crate::istio::SidecarSpec;
 
 fn awaiting() -> World {
@@ -73,4 +74,93 @@ fn nobody_else_waits() {
     conflict.sidecar = Some(Sidecar::new("client", SidecarSpec::default()));
     conflict.settle();
     assert_eq!(conflict.reason(), reasons::SIDECAR_CONFLICT);
+}
+
+fn asking() -> World {
+    let mut world = World { asks_proxies: true, ..World::new() };
+    world.tell([service("shop/reviews")]);
+    world
+}
+
+fn answered(asked: u32, silent: u32) -> Change {
+    Change::ProxiesAsked(key("shop/client"), Answers { asked, silent })
+}
+
+fn called(world: &World) -> Change {
+    let (caller, source) = (IpAddr::from(CALLER).into(), DependencySource::ProxyMetrics);
+    Change::Call(Observation { caller, host: REVIEWS.into(), source, seen: world.now })
+}
+
+#[test]
+fn the_proxies_of_a_new_fence_are_asked_until_it_is_told_what_became_of_it() {
+    let mut world = asking();
+    for _ in 0..2 {
+        let plan = world.step();
+        assert!(plan.ask && plan.wake > Some(world.now), "{plan:?}");
+        assert_eq!((world.hosts(), world.reason()), ("no Sidecar".to_owned(), reasons::AWAITING_HISTORY));
+    }
+    let call = called(&world);
+    world.tell([call, answered(2, 0)]);
+    let plan = world.step();
+    assert!(!plan.ask && events(&plan).is_empty());
+    world.run();
+    assert_eq!(world.reason(), reasons::FENCED);
+    assert!(world.hosts().contains(REVIEWS), "{}", world.hosts());
+    assert!(!world.plan().ask, "it is in force");
+}
+
+#[test]
+fn a_fence_of_silent_proxies_goes_on_with_a_warning() {
+    let mut world = asking();
+    world.settle();
+    world.tell([answered(3, 2)]);
+    let plan = world.step();
+    assert_eq!((events(&plan), world.hosts()), (vec![(reasons::FENCING, true)], "route: */*".to_owned()));
+    let message = &plan.transitions[0].message;
+    assert!(message.starts_with("the proxies of 2 of 3 pods did not tell in time"), "{message}");
+    assert!(events(&world.plan()).is_empty(), "once");
+}
+
+#[test]
+fn a_fence_waits_for_prometheus_and_the_proxies() {
+    let both = || World { patience: Some(SignedDuration::from_secs(50)), ..asking() };
+    let mut world = both();
+    world.step();
+    world.tell([answered(1, 0)]);
+    assert!(!world.step().ask);
+    assert_eq!(world.reason(), reasons::AWAITING_HISTORY, "for Prometheus");
+    world.tell([told()]);
+    world.settle();
+    assert_eq!(world.hosts(), "route: */*");
+
+    let mut world = both();
+    world.tell([told()]);
+    assert!(world.step().ask, "for the proxies");
+    world.now += SignedDuration::from_mins(5);
+    assert!(world.step().ask, "whoever asks them ends by itself");
+}
+
+#[test]
+fn a_workload_that_was_open_is_asked_anew() {
+    let mut world = asking();
+    world.tell([answered(1, 0)]);
+    world.run();
+    assert_eq!(world.reason(), reasons::FENCED);
+    world.edit(|spec| spec.enable = false);
+    world.run();
+    assert_eq!((world.reason(), world.hosts()), (reasons::OPEN, "no Sidecar".to_owned()));
+    assert!(!world.plan().ask);
+    world.edit(|spec| spec.enable = true);
+    assert!(world.step().ask);
+}
+
+#[test]
+fn who_observes_has_nobody_asked() {
+    let mut world = asking();
+    world.edit(|spec| spec.mode = Some(crate::api::Mode::Observe));
+    assert!(!world.step().ask);
+    assert_eq!(world.reason(), reasons::OBSERVING);
+    world.now += SignedDuration::from_hours(1);
+    world.edit(|spec| spec.mode = Some(crate::api::Mode::Enforce));
+    assert!(world.step().ask, "however old it is");
 }

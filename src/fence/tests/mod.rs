@@ -65,6 +65,7 @@ fn settings() -> Settings {
         },
         defaults: Defaults::default(),
         patience: None,
+        asks_proxies: false,
     }
 }
 
@@ -112,6 +113,7 @@ struct World {
     since: Timestamp,
     /// How long Prometheus is waited for, if there is one.
     patience: Option<SignedDuration>,
+    asks_proxies: bool,
     now: Timestamp,
 }
 
@@ -130,10 +132,20 @@ impl World {
         fence.metadata.generation = Some(1);
         let now = "2026-01-01T12:00:00.25Z".parse().unwrap();
         let graph = Graph::new("cluster.local");
-        let (defaults, since, patience) = (Defaults::default(), now, None);
+        let (defaults, since, patience, asks_proxies) = (Defaults::default(), now, None, false);
         let (sidecar, sidecar_created, open_all) = (None, None, false);
-        let mut world =
-            Self { fence, sidecar, sidecar_created, graph, defaults, open_all, since, patience, now };
+        let mut world = Self {
+            fence,
+            sidecar,
+            sidecar_created,
+            graph,
+            defaults,
+            open_all,
+            since,
+            patience,
+            asks_proxies,
+            now,
+        };
         let pod = |name: &str, ips: &[[u8; 4]], with: &str| {
             let ips = ips.iter().copied().map(Into::into).collect();
             Change::Pod(Pod { key: key(name), ips, labels: Labels::from(labels(with)), ..Pod::default() })
@@ -207,7 +219,8 @@ impl World {
     fn sidecar_listed(&mut self) {
         let Some(sidecar) = &self.sidecar else {
             self.sidecar_created = None;
-            return self.tell([Change::SidecarGone(key("shop/client"))]);
+            let listed = self.graph.sidecar_keys().any(|listed| listed == key("shop/client"));
+            return self.tell(listed.then(|| Change::SidecarGone(key("shop/client"))));
         };
         let origin = if self.has_own_sidecar() {
             Origin::Fence(standing(sidecar))
@@ -221,11 +234,12 @@ impl World {
     }
 
     fn plan(&self) -> Plan {
+        let (defaults, patience, asks_proxies) = (self.defaults.clone(), self.patience, self.asks_proxies);
         plan(&Input {
             fence: &self.fence,
             sidecar: self.sidecar.as_ref(),
             graph: &self.graph,
-            settings: &Settings { defaults: self.defaults.clone(), patience: self.patience, ..settings() },
+            settings: &Settings { defaults, patience, asks_proxies, ..settings() },
             open_all: self.open_all,
             since: self.since,
             now: self.now,

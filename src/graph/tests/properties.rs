@@ -136,6 +136,7 @@ impl Objects {
             Change::Sidecar(o) => drop(self.sidecars.insert(o.key.clone(), o)),
             Change::SidecarGone(key) => drop(self.sidecars.remove(&key)),
             Change::Call(_) | Change::Covered(_) | Change::HistoryTold(_) | Change::Forget(..) => {}
+            Change::ProxiesAsked(..) => {}
         }
     }
 

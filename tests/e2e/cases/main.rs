@@ -12,6 +12,7 @@ mod conflict;
 mod counted;
 mod exact;
 mod expiry;
+mod first_fencing;
 mod fixtures;
 mod gateway_routes;
 mod history;
@@ -82,6 +83,7 @@ fn main() -> Result<()> {
         case("restart", |world| restart::run(world).boxed_local()),
         case("leader", |world| leader::run(world).boxed_local()),
         case("servers-gone", |world| servers_gone::run(world).boxed_local()),
+        case("first-fencing", |world| first_fencing::run(world).boxed_local()),
         case("auto", |world| auto::run(world).boxed_local()),
         case("prometheus", |world| prometheus::run(world).boxed_local()),
         case("expiry", |world| expiry::run(world).boxed_local()),

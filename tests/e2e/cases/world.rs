@@ -45,6 +45,8 @@ impl World {
             "globalProxy.replicas=1",
             "fence.drain=7s",
             "fence.openSettle=3s",
+            // Cases begin with fences that know nothing, but for those about that.
+            "proxyMetrics.enabled=false",
             "log.level=info\\,palisade=debug",
         ];
         self.mesh
