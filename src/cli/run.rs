@@ -18,9 +18,12 @@ use crate::graph::{EgressHost, ObjectKey};
 /// Runs the operator.
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// Where to serve Envoy's access logs (gRPC).
+    /// Where to serve the access logs of the global proxy (gRPC).
     #[arg(long, default_value = "0.0.0.0:18090")]
     access_log_address: SocketAddr,
+    /// Where to serve the access logs of ordinary sidecars (gRPC); nowhere by default.
+    #[arg(long)]
+    sidecar_log_address: Option<SocketAddr>,
     /// Where to serve /livez, /readyz and /metrics.
     #[arg(long, default_value = "0.0.0.0:8080")]
     http_address: SocketAddr,
@@ -99,6 +102,7 @@ impl Run {
         let deleted_fences = ObjectKey::new(namespace.clone(), format!("{name}-deleted-fences"));
         Options {
             access_log_address: self.access_log_address,
+            sidecar_log_address: self.sidecar_log_address,
             http_address: self.http_address,
             cluster_domain: self.cluster_domain,
             switch: self.switch,

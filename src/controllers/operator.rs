@@ -31,14 +31,17 @@ use crate::fence::auto::AutoFence;
 use crate::graph::{Aliases, Authority, Graph, Identity, MeshWide, ObjectKey};
 use crate::istio::Installation;
 use crate::server;
+use crate::sources::access_log::{self, Peers};
 use crate::sources::proxy_metrics::{self, Queue};
-use crate::sources::{Observer, access_log, prometheus};
+use crate::sources::{Observer, prometheus};
 
 /// What `palisade run` is told.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where access logs are served.
+    /// Where access logs of the global proxy are served.
     pub access_log_address: SocketAddr,
+    /// Where those of ordinary sidecars are; `None` if they are not.
+    pub sidecar_log_address: Option<SocketAddr>,
     /// Where health and metrics are served.
     pub http_address: SocketAddr,
     /// The cluster domain (`cluster.local`).
@@ -97,6 +100,7 @@ impl Options {
         MeshWide {
             cluster_domain: self.cluster_domain.as_str().into(),
             global_proxy_namespace: global_proxy.host.namespace.clone(),
+            global_proxy: global_proxy.host.host.clone(),
             service_label: defaults.service_label_key.clone(),
             wants: defaults.wants(),
             aliases: Arc::new(Aliases::new(&defaults.domain_aliases, |rule, error| {
@@ -122,7 +126,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let queue = asked.queue.clone();
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
-    let access_log_metrics = access_log::Metrics::register(&mut registry);
+    let logs = access_log::Metrics::register(&mut registry);
     let leadership = Leadership::register(&mut registry);
     let http = bind(options.http_address, "health and metrics").await?;
     // By the client that all others get, only the leader can write.
@@ -165,13 +169,19 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         Context::new(client, instance, mesh.clone(), caches, switch, settings, metrics).asking(queue);
     let auto = AutoContext::new(&context, concerns, deletions, system_namespaces);
     let keys = futures::StreamExt::take_until(ReceiverStream::new(triggers), stop.clone().cancelled_owned());
-    let parts: Vec<Part> = vec![
+    let mut parts: Vec<Part> = vec![
         // Who does not lead does not even listen, so that Envoy comes to who does.
-        learn(options.access_log_address, mesh.observer(), access_log_metrics, stop.clone()).boxed(),
+        learn(options.access_log_address, Peers::GlobalProxy, mesh.observer(), logs.clone(), stop.clone())
+            .boxed(),
         service_fence::run(Arc::new(context), keys).boxed(),
         until(stop.clone(), watch_directly(record, mesh.clone(), asking)).boxed(),
         auto_fence::run(auto, stop.clone()).boxed(),
     ];
+    parts.extend(
+        options
+            .sidecar_log_address
+            .map(|address| learn(address, Peers::Sidecars, mesh.observer(), logs, stop.clone()).boxed()),
+    );
     tasks.spawn(lead(election, parts, mesh, synced, stop.clone()));
     supervise(tasks, &stop).await
 }
@@ -225,13 +235,14 @@ async fn watch_directly(record: Record, mesh: Mesh, asking: Vec<Part>) {
 /// Learns from access logs.
 async fn learn(
     address: SocketAddr,
+    peers: Peers,
     observer: Observer,
     metrics: access_log::Metrics,
     stop: CancellationToken,
 ) {
     match bind(address, "access logs").await {
         Ok(listener) => {
-            report(access_log::serve(listener, observer, metrics, stop).await, "serving access logs");
+            report(access_log::serve(listener, peers, observer, metrics, stop).await, "serving access logs");
         }
         Err(error) => error!("{error:#}"),
     }

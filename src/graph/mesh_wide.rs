@@ -10,6 +10,8 @@ pub struct MeshWide {
     pub cluster_domain: Arc<str>,
     /// The namespace of the global proxy: what is not exported to it cannot be learned there.
     pub global_proxy_namespace: Arc<str>,
+    /// Its host: calls to it are detours, and nobody uses it by its own wish.
+    pub global_proxy: Arc<str>,
     /// The label that tells the pods of a fence that names none and has no Service of its name.
     pub service_label: Arc<str>,
     /// What every fence asks for.
@@ -23,6 +25,7 @@ impl Default for MeshWide {
         Self {
             cluster_domain: "cluster.local".into(),
             global_proxy_namespace: "palisade-system".into(),
+            global_proxy: "global-proxy.palisade-system.svc.cluster.local".into(),
             service_label: "app".into(),
             wants: Vec::new(),
             aliases: Arc::default(),

@@ -9,6 +9,7 @@
 mod mesh;
 mod properties;
 mod server;
+mod sidecars;
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::service::accesslog::v3::{StreamAccessLogsMessage, St
 use futures::stream;
 use http::uri::PathAndQuery;
 use palisade::graph::Observation;
-use palisade::sources::access_log::{Metrics, ServeError, limits, serve};
+use palisade::sources::access_log::{Metrics, Peers, ServeError, limits, serve};
 use prost::Message as _;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -27,20 +27,24 @@ use super::mesh::{Owner, call, caller, entry, graph, host, message};
 const STREAM_ACCESS_LOGS: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
 
 /// A server with its graph's queue.
-struct Running {
+pub struct Running {
     address: SocketAddr,
-    queue: mpsc::Receiver<Vec<Observation>>,
-    metrics: Metrics,
+    pub queue: mpsc::Receiver<Vec<Observation>>,
+    pub metrics: Metrics,
     stop: CancellationToken,
     served: JoinHandle<Result<(), ServeError>>,
 }
 
 impl Running {
     async fn start() -> Self {
+        Self::for_peers(Peers::GlobalProxy).await
+    }
+
+    pub async fn for_peers(peers: Peers) -> Self {
         let Owner { observer, metrics, queue } = Owner::new(graph(2, 2), 64);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let served = tokio::spawn(serve(listener, observer, metrics.clone(), stop.clone()));
+        let served = tokio::spawn(serve(listener, peers, observer, metrics.clone(), stop.clone()));
         Self { address, queue, metrics, stop, served }
     }
 
@@ -50,7 +54,10 @@ impl Running {
     }
 
     /// Sends messages on a stream of their own, and ends it.
-    async fn send(&self, messages: Vec<StreamAccessLogsMessage>) -> Result<StreamAccessLogsResponse, Status> {
+    pub async fn send(
+        &self,
+        messages: Vec<StreamAccessLogsMessage>,
+    ) -> Result<StreamAccessLogsResponse, Status> {
         let mut client =
             AccessLogServiceClient::new(self.channel().await).max_encoding_message_size(usize::MAX);
         soon(client.stream_access_logs(stream::iter(messages))).await.map(tonic::Response::into_inner)
@@ -74,14 +81,14 @@ impl Running {
         );
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.stop.cancel();
         soon(self.served).await.unwrap().unwrap();
     }
 }
 
 /// Fails instead of hanging.
-async fn soon<T>(future: impl Future<Output = T>) -> T {
+pub async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("it takes too long")
 }
 

@@ -1,4 +1,4 @@
-//! Accepting connections, no more than [`limits::CONNECTIONS`], and none that stays silent.
+//! Accepting connections, no more than the limit, and none that stays silent.
 
 use std::io;
 use std::pin::Pin;
@@ -18,9 +18,9 @@ use super::limits;
 /// How long to leave the listener alone when it fails, which mostly means that file descriptors ran out.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// The connections of `listener`, for ever. Those that are too many wait in the listener's backlog.
-pub(super) fn accept(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> {
-    let slots = Arc::new(Semaphore::new(limits::CONNECTIONS));
+/// The connections of `listener`, for ever. Those beyond `most` at a time wait in the listener's backlog.
+pub(super) fn accept(listener: TcpListener, most: usize) -> impl Stream<Item = io::Result<Connection>> {
+    let slots = Arc::new(Semaphore::new(most));
     stream::unfold((listener, slots), async |(listener, slots)| {
         let slot = slot(&slots).await?;
         let connection = Connection { tcp: accept_one(&listener).await, _slot: slot };
@@ -33,7 +33,7 @@ pub(super) fn accept(listener: TcpListener) -> impl Stream<Item = io::Result<Con
 
 async fn slot(slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     if slots.available_permits() == 0 {
-        warn!(limit = limits::CONNECTIONS, "too many access log connections; new ones have to wait");
+        warn!("too many access log connections; new ones have to wait");
     }
     slots.clone().acquire_owned().await.ok()
 }

@@ -1,4 +1,4 @@
-//! From a log entry to the call that it tells of.
+//! What a log entry tells of a call.
 
 use std::net::IpAddr;
 use std::str;
@@ -18,27 +18,6 @@ use crate::sources::host::{NoHost, outbound_host};
 const GRPC_STATUS: &str = "grpc-status";
 const PERMISSION_DENIED: &str = "7";
 const FORBIDDEN: u32 = 403;
-
-/// A call, as an entry tells it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Call<'a> {
-    /// The address of the caller.
-    pub(super) caller: IpAddr,
-    /// The host at which the call ended.
-    pub(super) upstream: &'a str,
-    entry: &'a LogEntry,
-}
-
-impl Call<'_> {
-    /// What the entry says of the host that was called, should that be another one.
-    pub(super) fn asked(&self) -> Asked {
-        let common = self.entry.common.as_ref();
-        let address = common.and_then(|common| ip(common.downstream_local_address.as_ref()).ok());
-        let authority = self.entry.request.as_ref().map(|request| request.authority.clone());
-        let name = authority.or_else(|| common?.server_name());
-        Asked { address, name: name.as_deref().and_then(without_port).map(str::to_owned) }
-    }
-}
 
 /// The host of `host:port`, or of a host alone.
 fn without_port(authority: &[u8]) -> Option<&str> {
@@ -79,12 +58,25 @@ pub(super) fn decode(protocol: Protocol, entry: Bytes) -> Result<LogEntry, Outco
 }
 
 impl LogEntry {
-    /// The call that the entry tells of, or why it tells of none.
-    pub(super) fn call(&self) -> Result<Call<'_>, Outcome> {
+    /// The host at which the call ended that the entry tells of, or why it tells of none.
+    pub(super) fn upstream(&self) -> Result<&str, Outcome> {
         let common = self.common.as_ref().ok_or(Outcome::NoProperties)?;
-        let upstream = outbound_host(&common.upstream_cluster).map_err(Outcome::from)?;
-        let caller = ip(common.downstream_remote_address.as_ref())?;
-        Ok(Call { caller, upstream, entry: self })
+        outbound_host(&common.upstream_cluster).map_err(Outcome::from)
+    }
+
+    /// The address of the caller.
+    pub(super) fn caller(&self) -> Result<IpAddr, Outcome> {
+        let common = self.common.as_ref().ok_or(Outcome::NoProperties)?;
+        ip(common.downstream_remote_address.as_ref())
+    }
+
+    /// What the entry says of the host that was called, should that be another one than that at which the call ended.
+    pub(super) fn asked(&self) -> Asked {
+        let common = self.common.as_ref();
+        let address = common.and_then(|common| ip(common.downstream_local_address.as_ref()).ok());
+        let authority = self.request.as_ref().map(|request| request.authority.clone());
+        let name = authority.or_else(|| common?.server_name());
+        Asked { address, name: name.as_deref().and_then(without_port).map(str::to_owned) }
     }
 
     /// Whether it shows that the callee let the call in: an HTTP answer other than Envoy's to who is not authorized

@@ -78,7 +78,8 @@ fn read(entry: Bytes) -> Result<(String, String), Outcome> {
 
 fn read_as(protocol: Protocol, entry: Bytes) -> Result<(String, String), Outcome> {
     let entry = decode(protocol, entry)?;
-    entry.call().map(|call| (call.caller.to_string(), call.upstream.to_owned()))
+    let upstream = entry.upstream()?.to_owned();
+    entry.caller().map(|caller| (caller.to_string(), upstream))
 }
 
 fn host_of(cluster: &str) -> Result<String, Outcome> {
@@ -266,7 +267,7 @@ fn bytes_that_are_no_entry_are_malformed() {
 }
 
 fn asked(protocol: Protocol, entry: Bytes) -> Asked {
-    decode(protocol, entry).unwrap().call().unwrap().asked()
+    decode(protocol, entry).unwrap().asked()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::detours::Detours;
-use super::entry::{Call, LogEntry, decode};
+use super::entry::{LogEntry, decode};
 use super::limits::BATCH;
 use super::metrics::{Metrics, OpenStream, Outcome, Tally};
 use super::wire::{Message, Protocol, Unreadable};
@@ -33,14 +33,28 @@ impl Ingest {
     /// # Errors
     /// If the list of entries is broken. What came before the break is learned all the same.
     pub fn message(&self, message: Message, now: Timestamp) -> Result<(), Unreadable> {
+        self.message_of(None, message, now)
+    }
+
+    /// The same of a proxy that tells of its own direct calls, with its pod as their caller.
+    pub(super) fn message_of(
+        &self,
+        caller: Option<&Caller>,
+        message: Message,
+        now: Timestamp,
+    ) -> Result<(), Unreadable> {
         let graph = self.observer.graph.load();
-        let mut reading = Reading::new(&graph, self.metrics.detours(), now);
+        let mut reading = Reading::new(&graph, self.metrics.detours(), caller, now);
         let result = message
             .entries()
             .try_for_each(|entry| entry.map(|(protocol, bytes)| reading.read(protocol, bytes)));
         self.metrics.add(&reading.tally);
         self.hand_on(reading.news, now);
         result
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     pub(super) fn stream(&self) -> OpenStream {
@@ -71,35 +85,61 @@ fn observe(host: Arc<str>, callers: HashSet<Caller>, seen: Timestamp) -> impl It
 struct Reading<'a> {
     graph: &'a Graph,
     detours: &'a Detours,
+    /// Who made all the calls, directly; `None` if each entry says who took the detour.
+    caller: Option<&'a Caller>,
     now: Timestamp,
     tally: Tally,
     news: News,
 }
 
 impl<'a> Reading<'a> {
-    fn new(graph: &'a Graph, detours: &'a Detours, now: Timestamp) -> Self {
-        Self { graph, detours, now, tally: Tally::default(), news: News::new() }
+    fn new(graph: &'a Graph, detours: &'a Detours, caller: Option<&'a Caller>, now: Timestamp) -> Self {
+        Self { graph, detours, caller, now, tally: Tally::default(), news: News::new() }
     }
 
     fn read(&mut self, protocol: Protocol, entry: Bytes) {
-        let outcome = decode(protocol, entry).and_then(|entry| {
-            let call = entry.call()?;
-            Ok(self.judge(call, &entry))
+        let outcome = decode(protocol, entry).and_then(|entry| match self.caller {
+            Some(caller) => self.direct(caller, &entry),
+            None => self.detour(&entry),
         });
         self.tally.count(outcome.unwrap_or_else(|outcome| outcome));
     }
 
-    fn judge(&mut self, call: Call<'_>, entry: &LogEntry) -> Outcome {
-        let host = self.graph.called(call.upstream, || call.asked());
-        let caller = Caller::Address(call.caller);
-        let detour = |fence: &_, host: &_| self.detours.count(fence, host);
-        let judgement = self.graph.judge_telling(&caller, host, self.now, detour);
+    /// A call that came through the global proxy.
+    fn detour(&mut self, entry: &LogEntry) -> Result<Outcome, Outcome> {
+        let (upstream, address) = (entry.upstream()?, entry.caller()?);
+        let host = self.graph.called(upstream, || entry.asked());
+        let caller = Caller::Address(address);
+        let count = |fence: &_, host: &_| self.detours.count(fence, host);
+        let judgement = self.graph.judge_telling(&caller, host, self.now, count);
+        Ok(self.learn(judgement, &caller, host, upstream, entry))
+    }
+
+    /// A call that its proxy made itself; if it went to the global proxy, that tells where it ended.
+    fn direct(&mut self, caller: &Caller, entry: &LogEntry) -> Result<Outcome, Outcome> {
+        let upstream = entry.upstream()?;
+        if *upstream == *self.graph.mesh_wide().global_proxy {
+            return Err(Outcome::Detour);
+        }
+        let host = self.graph.called(upstream, || entry.asked());
+        let judgement = self.graph.judge(caller, host, self.now);
+        Ok(self.learn(judgement, caller, host, upstream, entry))
+    }
+
+    fn learn(
+        &mut self,
+        judgement: Judgement,
+        caller: &Caller,
+        host: &str,
+        upstream: &str,
+        entry: &LogEntry,
+    ) -> Outcome {
         if matches!(judgement, Judgement::New | Judgement::Stale) {
             // Only news is worth the question whether the callee was willing.
-            if !entry.is_let_in() && self.graph.is_guarded(call.upstream) {
+            if !entry.is_let_in() && self.graph.is_guarded(upstream) {
                 return Outcome::Denied;
             }
-            self.note(caller, host);
+            self.note(caller.clone(), host);
         }
         judgement.into()
     }

@@ -26,6 +26,8 @@ pub enum Outcome {
     UnknownHost,
     /// It would be news, but a policy guards the host, and nothing shows that the call was let in.
     Denied,
+    /// It went to the global proxy, which tells itself where it ended.
+    Detour,
     /// It went to no service: it was refused, passed through, or is about inbound traffic.
     NotOutbound,
     /// Its cluster's name begins as that of a service, but is none.
@@ -45,7 +47,7 @@ pub enum Outcome {
 impl Outcome {
     const COUNT: usize = Self::ALL.len();
 
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::New,
         Self::Stale,
         Self::Known,
@@ -54,6 +56,7 @@ impl Outcome {
         Self::Unfenced,
         Self::UnknownHost,
         Self::Denied,
+        Self::Detour,
         Self::NotOutbound,
         Self::InvalidCluster,
         Self::InvalidHost,
@@ -75,6 +78,7 @@ impl Outcome {
             Self::Unfenced => "unfenced",
             Self::UnknownHost => "unknown_host",
             Self::Denied => "denied",
+            Self::Detour => "detour",
             Self::NotOutbound => "not_outbound",
             Self::InvalidCluster => "invalid_cluster",
             Self::InvalidHost => "invalid_host",
@@ -111,19 +115,29 @@ struct EntryLabels {
     outcome: Outcome,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StreamLabels {
+    reason: &'static str,
+}
+
+/// Why a stream is refused that would be one more than the limit.
+pub(super) const TOO_MANY: &str = "too_many";
+
 /// The metrics of the access log source. Clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     /// By the outcome's number, so that no label is looked up where entries are read.
     entries: [Counter; Outcome::COUNT],
     streams: Gauge,
+    refused: Family<StreamLabels, Counter>,
     dropped: Counter,
     detours: Detours,
 }
 
 impl Metrics {
     /// Makes the metrics and registers them: `palisade_access_log_entries_total`, by `outcome`,
-    /// `palisade_access_log_streams`, `palisade_observations_dropped_total` and `palisade_detours_total`.
+    /// `palisade_access_log_streams`, `palisade_access_log_streams_refused_total` by `reason`,
+    /// `palisade_observations_dropped_total` and `palisade_detours_total`.
     pub fn register(registry: &mut Registry) -> Self {
         let (entries, streams, dropped) =
             (Family::<EntryLabels, Counter>::default(), Gauge::default(), Counter::default());
@@ -133,6 +147,13 @@ impl Metrics {
             entries.clone(),
         );
         registry.register("palisade_access_log_streams", "Access log streams that are open", streams.clone());
+        let refused = Family::<StreamLabels, Counter>::default();
+        registry.register(
+            "palisade_access_log_streams_refused",
+            "Access log streams that were refused or ended, because they were too many or said not whose they are",
+            refused.clone(),
+        );
+        drop(refused.get_or_create(&StreamLabels { reason: TOO_MANY }));
         registry.register(
             "palisade_observations_dropped",
             "Observed calls that did not fit into the queue; the next call brings them again",
@@ -140,7 +161,7 @@ impl Metrics {
         );
         let entries = Outcome::ALL.map(|outcome| entries.get_or_create_owned(&EntryLabels { outcome }));
         let detours = Detours::register(registry);
-        Self { entries, streams, dropped, detours }
+        Self { entries, streams, refused, dropped, detours }
     }
 
     /// How many entries had this outcome.
@@ -153,6 +174,16 @@ impl Metrics {
     #[must_use]
     pub fn streams(&self) -> i64 {
         self.streams.get()
+    }
+
+    /// How many streams were refused for this reason.
+    #[must_use]
+    pub fn streams_refused(&self, reason: &'static str) -> u64 {
+        self.refused.get_or_create(&StreamLabels { reason }).get()
+    }
+
+    pub(super) fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&StreamLabels { reason }).inc();
     }
 
     /// How many observations did not fit into the queue.

@@ -1,10 +1,15 @@
 //! Learning from access logs: a server of Envoy's `AccessLogService`, to which the global proxy's listeners
-//! stream their entries.
+//! stream their entries, and if the mesh is told to, ordinary sidecars theirs.
 //!
 //! ```text
 //! connections ──▶ service ──▶ wire ──▶ entry ──▶ ingest ──▶ the graph's owner
 //! (accept, h2)    (streams)   (bytes)  (a call)  (news?)
+//!                 identity
+//!                 (whose?)
 //! ```
+//!
+//! The two have a listener each, so that nobody is taken for the global proxy by what it says, and no number of
+//! sidecars keeps the global proxy out.
 //!
 //! Nearly every entry says what is known already, so this path is made for that case: an entry's two fields are
 //! read in place, judged against the published graph, and counted once a message.
@@ -15,6 +20,7 @@
 mod connections;
 mod detours;
 mod entry;
+mod identity;
 mod ingest;
 pub mod limits;
 mod metrics;
@@ -33,7 +39,28 @@ pub use metrics::{Metrics, Outcome};
 pub use wire::{Message, Unreadable};
 
 use super::Observer;
+use limits::Limits;
 use service::AccessLogService;
+
+/// Who streams to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peers {
+    /// The global proxy: the caller of each entry is its downstream's address, and the call is a detour.
+    GlobalProxy,
+    /// Ordinary sidecars: the caller of all entries of a stream is its own node, and the calls are direct.
+    Sidecars,
+}
+
+impl Peers {
+    /// What they can make grow.
+    #[must_use]
+    pub fn limits(self) -> Limits {
+        match self {
+            Self::GlobalProxy => Limits::GLOBAL_PROXY,
+            Self::Sidecars => Limits::SIDECARS,
+        }
+    }
+}
 
 /// How long streams get to end after the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -43,21 +70,22 @@ const DRAIN: Duration = Duration::from_secs(5);
 #[error("the access log server failed")]
 pub struct ServeError(#[from] tonic::transport::Error);
 
-/// Serves `StreamAccessLogs` on `listener` until `stop` is cancelled.
+/// Serves `StreamAccessLogs` to `peers` on `listener` until `stop` is cancelled.
 ///
 /// # Errors
 /// If the transport fails as a whole; the failure of a connection or a stream is no error.
 pub async fn serve(
     listener: TcpListener,
+    peers: Peers,
     observer: Observer,
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    info!(address = ?listener.local_addr().ok(), "serving access logs");
-    let service = AccessLogService::new(Ingest::new(observer, metrics), stop.clone());
-    let serving = server()
-        .add_service(service)
-        .serve_with_incoming_shutdown(connections::accept(listener), stop.cancelled());
+    info!(address = ?listener.local_addr().ok(), ?peers, "serving access logs");
+    let service = AccessLogService::new(Ingest::new(observer, metrics), peers, stop.clone());
+    let incoming = connections::accept(listener, peers.limits().connections);
+    let serving =
+        server(peers.limits()).add_service(service).serve_with_incoming_shutdown(incoming, stop.cancelled());
     tokio::select! {
         result = serving => Ok(result?),
         () = drained(&stop) => {
@@ -72,11 +100,11 @@ async fn drained(stop: &CancellationToken) {
     tokio::time::sleep(DRAIN).await;
 }
 
-fn server() -> Server {
+fn server(of: Limits) -> Server {
     Server::builder()
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
-        .initial_stream_window_size(limits::STREAM_WINDOW)
-        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .initial_stream_window_size(of.stream_window)
+        .initial_connection_window_size(of.connection_window)
         .http2_max_header_list_size(limits::HEADER_LIST)
         .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))

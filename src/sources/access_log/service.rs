@@ -14,8 +14,10 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tracing::{debug, warn};
 
+use super::Peers;
+use super::identity::{Speaker, Unidentified};
 use super::ingest::Ingest;
-use super::limits;
+use super::metrics::TOO_MANY;
 use super::wire::Message;
 
 const STREAM_ACCESS_LOGS: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
@@ -24,23 +26,31 @@ const STREAM_ACCESS_LOGS: &str = "/envoy.service.accesslog.v3.AccessLogService/S
 #[derive(Clone)]
 pub(super) struct AccessLogService {
     ingest: Ingest,
+    peers: Peers,
     slots: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 impl AccessLogService {
-    pub(super) fn new(ingest: Ingest, stop: CancellationToken) -> Self {
-        Self { ingest, slots: Arc::new(Semaphore::new(limits::STREAMS)), stop }
+    pub(super) fn new(ingest: Ingest, peers: Peers, stop: CancellationToken) -> Self {
+        Self { ingest, peers, slots: Arc::new(Semaphore::new(peers.limits().streams)), stop }
     }
 
     /// Reads a stream to its end. Returns what the peer is told; `StreamAccessLogsResponse` has no fields.
     async fn read(self, mut messages: Streaming<Message>) -> Result<Response<()>, Status> {
         let _open = self.ingest.stream();
+        let mut speaker = Speaker::new(self.peers);
         while let Some(message) = self.next(&mut messages).await? {
-            let read = self.ingest.message(message, Timestamp::now());
+            speaker.hear(&message).map_err(|why| self.refuse(why))?;
+            let read = self.ingest.message_of(speaker.caller(), message, Timestamp::now());
             read.map_err(|error| Status::invalid_argument(error.to_string()))?;
         }
         Ok(Response::new(()))
+    }
+
+    fn refuse(&self, why: Unidentified) -> Status {
+        self.ingest.metrics().refused(why.label());
+        Status::invalid_argument(why.to_string())
     }
 
     async fn next(&self, messages: &mut Streaming<Message>) -> Result<Option<Message>, Status> {
@@ -71,12 +81,14 @@ impl Service<http::Request<Body>> for AccessLogService {
             if request.uri().path() != STREAM_ACCESS_LOGS {
                 return Ok(Status::unimplemented("only StreamAccessLogs is served").into_http());
             }
+            let limit = service.peers.limits().streams;
             let Ok(_slot) = service.slots.clone().try_acquire_owned() else {
-                warn!(limit = limits::STREAMS, "too many access log streams; a new one is refused");
+                service.ingest.metrics().refused(TOO_MANY);
+                warn!(limit, "too many access log streams; a new one is refused");
                 return Ok(Status::resource_exhausted("too many streams").into_http());
             };
-            let mut grpc =
-                Grpc::new(ProstCodec::<(), Message>::new()).max_decoding_message_size(limits::MESSAGE);
+            let most = service.peers.limits().message;
+            let mut grpc = Grpc::new(ProstCodec::<(), Message>::new()).max_decoding_message_size(most);
             Ok(grpc.client_streaming(StreamAccessLogs(service), request).await)
         })
     }

@@ -20,9 +20,12 @@ const LOG_ENTRY: u32 = 1;
 
 /// `StreamAccessLogsMessage`: what Envoy sends at a time.
 ///
-/// Without its `identifier`, as an entry says for itself whose call it is. Envoy sets one of the two lists, once.
+/// Envoy sets one of the two lists, once, and the identifier in the first message of a stream.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Message {
+    /// The bytes of an [`Identifier`], read where entries do not say for themselves whose calls they are.
+    #[prost(bytes = "bytes", tag = "1")]
+    identifier: Bytes,
     /// The bytes of an `HTTPAccessLogEntries`.
     #[prost(bytes = "bytes", tag = "2")]
     http_logs: Bytes,
@@ -43,11 +46,32 @@ pub enum Unreadable {
 }
 
 impl Message {
+    /// The bytes of the identifier; empty if it has none.
+    pub(super) fn identifier(&self) -> Bytes {
+        self.identifier.clone()
+    }
+
     /// The entries, each as its own bytes. Ends at the first place where the list itself is broken.
     pub(super) fn entries(self) -> impl Iterator<Item = Result<(Protocol, Bytes), Unreadable>> {
         let of = |protocol| move |entry: Result<_, _>| entry.map(|bytes| (protocol, bytes));
         Entries(self.http_logs).map(of(Protocol::Http)).chain(Entries(self.tcp_logs).map(of(Protocol::Tcp)))
     }
+}
+
+/// `StreamAccessLogsMessage.Identifier`
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Identifier {
+    /// The bytes of a [`Node`].
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) node: Bytes,
+}
+
+/// `envoy.config.core.v3.Node`
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Node {
+    /// Its id.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) id: Bytes,
 }
 
 /// Which of the two kinds an entry is of.

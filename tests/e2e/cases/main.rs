@@ -32,6 +32,7 @@ mod restart;
 mod rolling;
 mod routes;
 mod servers_gone;
+mod sidecar_logs;
 mod slime;
 mod steady;
 mod strict;
@@ -84,6 +85,7 @@ fn main() -> Result<()> {
         case("leader", |world| leader::run(world).boxed_local()),
         case("servers-gone", |world| servers_gone::run(world).boxed_local()),
         case("first-fencing", |world| first_fencing::run(world).boxed_local()),
+        case("sidecar-logs", |world| sidecar_logs::run(world).boxed_local()),
         case("auto", |world| auto::run(world).boxed_local()),
         case("prometheus", |world| prometheus::run(world).boxed_local()),
         case("expiry", |world| expiry::run(world).boxed_local()),
