@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::fence::Defaults;
 use crate::fence::auto::AutoFence;
+use crate::graph::ExternalPolicy;
 use crate::istio::Installation;
 use crate::sources::prometheus;
 
@@ -21,6 +22,8 @@ pub(super) struct Config {
     pub(super) auto_fence: AutoFence,
     /// Where and how Prometheus is asked.
     pub(super) prometheus: prometheus::Settings,
+    /// Which external hosts get a `ServiceEntry`.
+    pub(super) external: ExternalPolicy,
     /// How Istio is installed.
     pub(super) istio: Installation,
 }

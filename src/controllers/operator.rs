@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use super::auto_fence::{self, AutoContext, Concerns, Deletions};
 use super::census::Census;
+use super::external::{Entries, Namespaces};
 use super::history;
 use super::leadership::Leadership;
 use super::lease::Election;
@@ -28,7 +29,7 @@ use super::switch::Switch;
 use super::watches;
 use crate::fence::Settings;
 use crate::fence::auto::AutoFence;
-use crate::graph::{Aliases, Authority, Graph, Identity, MeshWide, ObjectKey};
+use crate::graph::{Aliases, Authority, ExternalPolicy, Graph, Identity, MeshWide, ObjectKey};
 use crate::istio::Installation;
 use crate::server;
 use crate::sources::{Observer, access_log, prometheus};
@@ -54,6 +55,8 @@ pub struct Options {
     pub deleted_fences: ObjectKey,
     /// Where and how Prometheus is asked.
     pub prometheus: prometheus::Settings,
+    /// Which external hosts get a `ServiceEntry`.
+    pub external: ExternalPolicy,
     /// How Istio is installed.
     pub istio: Installation,
     /// The name of this instance, for Events.
@@ -86,6 +89,7 @@ impl Options {
             global_proxy_namespace: global_proxy.host.namespace.clone(),
             service_label: defaults.service_label_key.clone(),
             wants: defaults.wants(),
+            external: self.external.clone(),
             aliases: Arc::new(Aliases::new(&defaults.domain_aliases, |rule, error| {
                 warn!(pattern = rule.pattern, %error, "a rule of fence.domainAliases cannot be understood");
             })),
@@ -120,8 +124,11 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let mut tasks = JoinSet::new();
     let detour = options.settings.global_proxy.host.host.clone();
     let asking = history::ask(options.prometheus, mesh.clone(), detour, &mut registry)?;
-    let concerns = Concerns::new(options.auto_fence);
-    tasks.spawn(owner.naming(concerns.clone()).run(stop.clone()));
+    let (concerns, namespaces) = (Concerns::new(options.auto_fence), Namespaces::default());
+    let writes_entries = options.external.service_entries;
+    let owner = owner.naming(concerns.clone());
+    let owner = if writes_entries { owner.naming_external(namespaces.clone()) } else { owner };
+    tasks.spawn(owner.run(stop.clone()));
     let (listed, synced) = mpsc::channel(16);
     let caches = watches::start(&client, &mesh, options.istio, &stop, &mut tasks, &listed);
     registry.register_collector(Box::new(Census::new(caches.clone())));
@@ -145,15 +152,19 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let (instance, settings) = (options.instance, options.settings);
     let system_namespaces = settings.defaults.system_namespaces.clone();
     let context = Context::new(client, instance, mesh.clone(), caches, switch, settings, metrics);
+    let entries = writes_entries.then(|| Entries::new(&context, namespaces));
     let auto = AutoContext::new(&context, concerns, deletions, system_namespaces);
     let keys = futures::StreamExt::take_until(ReceiverStream::new(triggers), stop.clone().cancelled_owned());
-    let parts: Vec<Part> = vec![
+    let mut observer = mesh.observer();
+    let entries = entries.map(|entries| entries.writing(&mut observer));
+    let mut parts: Vec<Part> = vec![
         // Who does not lead does not even listen, so that Envoy comes to who does.
-        learn(options.access_log_address, mesh.observer(), access_log_metrics, stop.clone()).boxed(),
+        learn(options.access_log_address, observer, access_log_metrics, stop.clone()).boxed(),
         service_fence::run(Arc::new(context), keys).boxed(),
         until(stop.clone(), watch_directly(record, mesh.clone(), asking)).boxed(),
         auto_fence::run(auto, stop.clone()).boxed(),
     ];
+    parts.extend(entries.map(|entries| until(stop.clone(), entries).boxed()));
     tasks.spawn(lead(election, parts, mesh, synced, stop.clone()));
     supervise(tasks, &stop).await
 }

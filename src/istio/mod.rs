@@ -13,7 +13,7 @@ pub use authorization_policy::{
 };
 pub use mesh_config::MeshConfig;
 pub use revision::{Installation, REVISION};
-pub use service_entry::{ServiceEntry, ServiceEntrySpec};
+pub use service_entry::{ServiceEntry, ServiceEntrySpec, ServicePort};
 pub use sidecar::{
     EgressListener, EgressProxy, Mode, OutboundTrafficPolicy, Port, PortSelector, Sidecar, SidecarSpec,
     WorkloadSelector,

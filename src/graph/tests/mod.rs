@@ -2,6 +2,7 @@
 
 mod callers;
 mod declared;
+mod external;
 mod history;
 mod knowledge;
 mod learning;

@@ -132,7 +132,11 @@ impl Objects {
             Change::VirtualServiceGone(key) => drop(self.routes.remove(&key)),
             Change::Sidecar(o) => drop(self.sidecars.insert(o.key.clone(), o)),
             Change::SidecarGone(key) => drop(self.sidecars.remove(&key)),
-            Change::Call(_) | Change::Covered(_) | Change::HistoryTold(_) | Change::Forget(..) => {}
+            Change::Call(_)
+            | Change::Covered(_)
+            | Change::HistoryTold(_)
+            | Change::Forget(..)
+            | Change::PassedThrough(..) => {}
         }
     }
 
@@ -194,7 +198,7 @@ fn some_service() -> impl Strategy<Value = Service> {
 fn some_entry() -> impl Strategy<Value = ServiceEntry> {
     let hosts: Vec<Arc<str>> = [REVIEWS, EXAMPLE, "*.example.com"].map(Into::into).into();
     (some_key(), prop::sample::subsequence(hosts, 0..=3), some_export())
-        .prop_map(|(key, hosts, export_to)| ServiceEntry { key, hosts, export_to })
+        .prop_map(|(key, hosts, export_to)| ServiceEntry { key, hosts, export_to, own: None })
 }
 
 const WORKLOADS: [&str; 2] = ["web", "api"];

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::detours::Detours;
-use super::entry::{Call, LogEntry, decode};
+use super::entry::{Call, LogEntry, Passed, decode};
 use super::limits::BATCH;
 use super::metrics::{Metrics, OpenStream, Outcome, Tally};
 use super::wire::{Message, Protocol, Unreadable};
 use crate::api::DependencySource;
-use crate::graph::{Caller, Graph, Judgement, Observation};
+use crate::graph::{Caller, Graph, Judgement, Observation, PassedThrough};
 use crate::sources::Observer;
 
 /// Reads messages: judges every entry, counts what became of it, and hands on what is news.
@@ -34,12 +33,14 @@ impl Ingest {
     /// If the list of entries is broken. What came before the break is learned all the same.
     pub fn message(&self, message: Message, now: Timestamp) -> Result<(), Unreadable> {
         let graph = self.observer.graph.load();
-        let mut reading = Reading::new(&graph, self.metrics.detours(), now);
+        let mut reading = Reading::new(&graph, &self.metrics, now);
         let result = message
             .entries()
             .try_for_each(|entry| entry.map(|(protocol, bytes)| reading.read(protocol, bytes)));
         self.metrics.add(&reading.tally);
+        let passed = reading.passed;
         self.hand_on(reading.news, now);
+        self.metrics.add_dropped(self.observer.offer_passed_through(passed));
         result
     }
 
@@ -70,21 +71,24 @@ fn observe(host: Arc<str>, callers: HashSet<Caller>, seen: Timestamp) -> impl It
 /// The reading of one message.
 struct Reading<'a> {
     graph: &'a Graph,
-    detours: &'a Detours,
+    metrics: &'a Metrics,
     now: Timestamp,
     tally: Tally,
     news: News,
+    /// The connections that somebody may want to know of that were passed through.
+    passed: HashSet<PassedThrough>,
 }
 
 impl<'a> Reading<'a> {
-    fn new(graph: &'a Graph, detours: &'a Detours, now: Timestamp) -> Self {
-        Self { graph, detours, now, tally: Tally::default(), news: News::new() }
+    fn new(graph: &'a Graph, metrics: &'a Metrics, now: Timestamp) -> Self {
+        Self { graph, metrics, now, tally: Tally::default(), news: News::new(), passed: HashSet::new() }
     }
 
     fn read(&mut self, protocol: Protocol, entry: Bytes) {
-        let outcome = decode(protocol, entry).and_then(|entry| {
-            let call = entry.call()?;
-            Ok(self.judge(call, &entry))
+        let outcome = decode(protocol, entry).and_then(|entry| match entry.call() {
+            Ok(call) => Ok(self.judge(call, &entry)),
+            Err(Outcome::NotOutbound) => Err(self.pass_through(&entry)),
+            Err(outcome) => Err(outcome),
         });
         self.tally.count(outcome.unwrap_or_else(|outcome| outcome));
     }
@@ -92,7 +96,7 @@ impl<'a> Reading<'a> {
     fn judge(&mut self, call: Call<'_>, entry: &LogEntry) -> Outcome {
         let host = self.graph.called(call.upstream, || call.asked());
         let caller = Caller::Address(call.caller);
-        let detour = |fence: &_, host: &_| self.detours.count(fence, host);
+        let detour = |fence: &_, host: &_| self.metrics.detours().count(fence, host);
         let judgement = self.graph.judge_telling(&caller, host, self.now, detour);
         if matches!(judgement, Judgement::New | Judgement::Stale) {
             // Only news is worth the question whether the callee was willing.
@@ -102,6 +106,27 @@ impl<'a> Reading<'a> {
             self.note(caller, host);
         }
         judgement.into()
+    }
+
+    /// Counts a call that was passed through, and notes it if it may come to be direct.
+    fn pass_through(&mut self, entry: &LogEntry) -> Outcome {
+        let Some(Passed { caller, spoken, asked }) = entry.passed_through() else {
+            return Outcome::NotOutbound;
+        };
+        for fence in self.graph.workloads().fences_of(&caller).into_iter().flatten() {
+            self.metrics.passthrough().count(fence, spoken);
+        }
+        let Some((host, port)) = asked else { return Outcome::NotOutbound };
+        let call = PassedThrough { caller, host, port };
+        match self.graph.judge_passed_through(&call, self.now) {
+            Judgement::UnknownHost => Outcome::NotOutbound,
+            judgement => {
+                if matches!(judgement, Judgement::New | Judgement::Stale) {
+                    self.passed.insert(call);
+                }
+                judgement.into()
+            }
+        }
     }
 
     fn note(&mut self, caller: Caller, host: &str) {

@@ -5,6 +5,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::detours::Detours;
+use super::passthrough::Passthrough;
 use crate::graph::Judgement;
 
 /// What became of a log entry.
@@ -28,6 +29,8 @@ pub enum Outcome {
     Denied,
     /// It went to no service: it was refused, passed through, or is about inbound traffic.
     NotOutbound,
+    /// The global proxy's own configuration sent it elsewhere (`globalProxy.dispatches`).
+    Dispatched,
     /// Its cluster's name begins as that of a service, but is none.
     InvalidCluster,
     /// The host in its cluster's name is not a DNS name in lower case.
@@ -45,7 +48,7 @@ pub enum Outcome {
 impl Outcome {
     const COUNT: usize = Self::ALL.len();
 
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::New,
         Self::Stale,
         Self::Known,
@@ -55,6 +58,7 @@ impl Outcome {
         Self::UnknownHost,
         Self::Denied,
         Self::NotOutbound,
+        Self::Dispatched,
         Self::InvalidCluster,
         Self::InvalidHost,
         Self::NoCaller,
@@ -76,6 +80,7 @@ impl Outcome {
             Self::UnknownHost => "unknown_host",
             Self::Denied => "denied",
             Self::NotOutbound => "not_outbound",
+            Self::Dispatched => "dispatched",
             Self::InvalidCluster => "invalid_cluster",
             Self::InvalidHost => "invalid_host",
             Self::NoCaller => "no_caller",
@@ -119,11 +124,13 @@ pub struct Metrics {
     streams: Gauge,
     dropped: Counter,
     detours: Detours,
+    passthrough: Passthrough,
 }
 
 impl Metrics {
     /// Makes the metrics and registers them: `palisade_access_log_entries_total`, by `outcome`,
-    /// `palisade_access_log_streams`, `palisade_observations_dropped_total` and `palisade_detours_total`.
+    /// `palisade_access_log_streams`, `palisade_observations_dropped_total`, `palisade_detours_total` and
+    /// `palisade_passthrough_total`.
     pub fn register(registry: &mut Registry) -> Self {
         let (entries, streams, dropped) =
             (Family::<EntryLabels, Counter>::default(), Gauge::default(), Counter::default());
@@ -140,7 +147,8 @@ impl Metrics {
         );
         let entries = Outcome::ALL.map(|outcome| entries.get_or_create_owned(&EntryLabels { outcome }));
         let detours = Detours::register(registry);
-        Self { entries, streams, dropped, detours }
+        let passthrough = Passthrough::register(registry);
+        Self { entries, streams, dropped, detours, passthrough }
     }
 
     /// How many entries had this outcome.
@@ -169,6 +177,10 @@ impl Metrics {
 
     pub(super) fn detours(&self) -> &Detours {
         &self.detours
+    }
+
+    pub(super) fn passthrough(&self) -> &Passthrough {
+        &self.passthrough
     }
 
     pub(super) fn add_dropped(&self, count: usize) {

@@ -18,6 +18,7 @@ mod entry;
 mod ingest;
 pub mod limits;
 mod metrics;
+mod passthrough;
 mod service;
 mod wire;
 
