@@ -55,7 +55,7 @@ fn is_the_call(observation: &Observation) -> bool {
 
 fuzz_target!(|data: &[u8]| {
     let (queue, mut owner) = mpsc::channel(64);
-    let observer = Observer { graph: Arc::new(ArcSwap::from_pointee(GRAPH.clone())), queue };
+    let observer = Observer::new(Arc::new(ArcSwap::from_pointee(GRAPH.clone())), queue);
     let ingest = Ingest::new(observer, Metrics::register(&mut Registry::default()));
 
     read(&ingest, Bytes::copy_from_slice(data));

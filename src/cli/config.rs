@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::fence::Defaults;
 use crate::fence::auto::AutoFence;
+use crate::graph::ExternalPolicy;
 use crate::istio::Installation;
 use crate::sources::{prometheus, proxy_metrics};
 
@@ -23,6 +24,8 @@ pub(super) struct Config {
     pub(super) prometheus: prometheus::Settings,
     /// Whether and how the proxies of pods are asked before they are fenced.
     pub(super) proxy_metrics: proxy_metrics::Settings,
+    /// Which external hosts get a `ServiceEntry`.
+    pub(super) external: ExternalPolicy,
     /// How Istio is installed.
     pub(super) istio: Installation,
 }

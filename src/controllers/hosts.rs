@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use kube::ResourceExt;
 
-use crate::graph::{self, ExportTo, Labels, ObjectKey};
+use crate::fence::{MANAGED_BY, MANAGER};
+use crate::graph::{self, ExportTo, Labels, ObjectKey, OwnEntry};
 use crate::istio::ServiceEntry;
 
 /// Istio's annotation that says which namespaces see a Service.
@@ -38,8 +39,22 @@ pub(super) fn of_entry(entry: &ServiceEntry) -> graph::ServiceEntry {
     graph::ServiceEntry {
         hosts: entry.spec.hosts.iter().map(|host| host.as_str().into()).collect(),
         export_to: ExportTo::parse(entry.spec.export_to.iter().map(String::as_str), &key.namespace),
+        own: is_own(entry).then(|| own(entry)),
         key,
     }
+}
+
+/// Whether we wrote it, by its label and its name: with the one alone, somebody may have copied it.
+fn is_own(entry: &ServiceEntry) -> bool {
+    let labelled = entry.labels().get(MANAGED_BY).is_some_and(|manager| manager == MANAGER);
+    let name = |host: &String| *graph::entry_key("", host).name == *entry.name_any();
+    labelled && matches!(&*entry.spec.hosts, [host] if name(host))
+}
+
+fn own(entry: &ServiceEntry) -> OwnEntry {
+    let ports = entry.spec.ports.iter().filter_map(|port| u16::try_from(port.number).ok());
+    let owners = entry.owner_references().iter().map(|owner| owner.uid.as_str().into());
+    OwnEntry { ports: ports.collect(), owners: owners.collect() }
 }
 
 #[cfg(test)]
@@ -81,5 +96,23 @@ mod tests {
         let own = entry(&json!({ "hosts": ["*.example.com"], "exportTo": ["."] }));
         assert_eq!((own.hosts, own.export_to), (vec!["*.example.com".into()], only(&["shop"])));
         assert_eq!(entry(&json!({ "hosts": [] })).export_to, ExportTo::Unsaid);
+    }
+
+    #[test]
+    fn an_entry_is_ours_by_label_and_name() {
+        let entry = |name: &str, labels: &Value| {
+            let owners = json!([{ "apiVersion": "v1", "kind": "k", "name": "n", "uid": "u" }]);
+            let metadata =
+                json!({ "namespace": "shop", "name": name, "labels": labels, "ownerReferences": owners });
+            let spec = json!({ "hosts": ["api.example.org"], "ports": [{ "number": 443, "protocol": "TLS", "name": "tls" }] });
+            let entry =
+                json!({ "apiVersion": "v1", "kind": "ServiceEntry", "metadata": metadata, "spec": spec });
+            of_entry(&serde_json::from_value(entry).unwrap()).own
+        };
+        let ours = json!({ MANAGED_BY: MANAGER });
+        let own = OwnEntry { ports: [443].into(), owners: ["u".into()].into() };
+        assert_eq!(entry("palisade-api.example.org", &ours), Some(own));
+        assert_eq!(entry("palisade-api.example.org", &json!({})), None);
+        assert_eq!(entry("a-copy", &ours), None);
     }
 }

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::auto_fence::Concerns;
+use super::external::Namespaces;
 use crate::graph::{Change, Graph, ObjectKey, Observation};
 use crate::sources::Observer;
 
@@ -46,6 +47,7 @@ pub struct Owner {
     calls: mpsc::Receiver<Vec<Observation>>,
     triggers: mpsc::Sender<ObjectKey>,
     concerns: Option<Concerns>,
+    external: Option<Namespaces>,
 }
 
 impl Mesh {
@@ -65,7 +67,7 @@ impl Mesh {
         let mesh = Self { graph, changes, calls, synced: watch::Sender::default() };
         (
             mesh.clone(),
-            Owner { mesh, changes: changes_in, calls: calls_in, triggers, concerns: None },
+            Owner { mesh, changes: changes_in, calls: calls_in, triggers, concerns: None, external: None },
             triggers_out,
         )
     }
@@ -79,7 +81,7 @@ impl Mesh {
     /// What a source needs.
     #[must_use]
     pub fn observer(&self) -> Observer {
-        Observer { graph: self.graph.clone(), queue: self.calls.clone() }
+        Observer::new(self.graph.clone(), self.calls.clone())
     }
 
     /// Tells the owner something, waiting for room.
@@ -121,6 +123,13 @@ impl Owner {
         self
     }
 
+    /// Names the namespaces, too, whose entries of external hosts changes concern.
+    #[must_use]
+    pub fn naming_external(mut self, namespaces: Namespaces) -> Self {
+        self.external = Some(namespaces);
+        self
+    }
+
     /// Keeps the graph until `stop` is cancelled: takes changes and calls in, publishes, and names the fences
     /// to look at.
     pub async fn run(mut self, stop: CancellationToken) {
@@ -138,6 +147,7 @@ impl Owner {
                     let Some((touched, echoes)) = taken else { return };
                     self.mesh.graph.store(Arc::new(graph.clone()));
                     self.concerns.iter().for_each(Concerns::publish);
+                    self.external.iter().for_each(|external| external.publish(&graph, &touched));
                     for echo in echoes {
                         let _ = echo.send(());
                     }
@@ -192,6 +202,7 @@ impl Owner {
                     learn(graph, self.calls.try_recv().unwrap_or_default(), touched);
                 }
                 self.concerns.iter().for_each(|concerns| concerns.note(graph, &change));
+                self.external.iter().for_each(|external| external.note(graph, &change));
                 touched.extend(graph.apply(change));
             }
             Message::TouchAll => {

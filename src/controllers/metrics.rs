@@ -29,6 +29,7 @@ pub(super) enum Written {
     Event,
     Fence,
     Deletions,
+    ServiceEntry,
 }
 
 impl Metrics {

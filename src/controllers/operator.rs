@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use super::auto_fence::{self, AutoContext, Concerns, Deletions};
 use super::census::Census;
+use super::external::{Entries, Namespaces};
 use super::history::Asked;
 use super::leadership::Leadership;
 use super::lease::Election;
@@ -28,7 +29,7 @@ use super::switch::Switch;
 use super::watches;
 use crate::fence::Settings;
 use crate::fence::auto::AutoFence;
-use crate::graph::{Aliases, Authority, Graph, Identity, MeshWide, ObjectKey};
+use crate::graph::{Aliases, Authority, ExternalPolicy, Graph, Identity, MeshWide, ObjectKey};
 use crate::istio::Installation;
 use crate::server;
 use crate::sources::access_log::{self, Peers};
@@ -58,6 +59,8 @@ pub struct Options {
     pub deleted_fences: ObjectKey,
     /// Where and how Prometheus is asked.
     pub prometheus: prometheus::Settings,
+    /// Which external hosts get a `ServiceEntry`.
+    pub external: ExternalPolicy,
     /// Whether and how the proxies of pods are asked before they are fenced.
     pub proxy_metrics: proxy_metrics::Settings,
     /// How Istio is installed.
@@ -103,6 +106,7 @@ impl Options {
             global_proxy: global_proxy.host.host.clone(),
             service_label: defaults.service_label_key.clone(),
             wants: defaults.wants(),
+            external: self.external.clone(),
             aliases: Arc::new(Aliases::new(&defaults.domain_aliases, |rule, error| {
                 warn!(pattern = rule.pattern, %error, "a rule of fence.domainAliases cannot be understood");
             })),
@@ -129,20 +133,15 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let logs = access_log::Metrics::register(&mut registry);
     let leadership = Leadership::register(&mut registry);
     let http = bind(options.http_address, "health and metrics").await?;
-    // By the client that all others get, only the leader can write.
-    let (client, election) = match options.election {
-        Some((lease, identity)) => {
-            let election = Election::new(client.clone(), &lease, identity, leadership.clone());
-            (leadership.guard(client), Some(election))
-        }
-        None => (client, None),
-    };
-
+    let (client, election) = elect(client, options.election, &leadership);
     let (mesh, owner, triggers) = Mesh::over(graph);
     let mut tasks = JoinSet::new();
     let asking = asked.ask(&mesh, &mut registry)?;
-    let concerns = Concerns::new(options.auto_fence);
-    tasks.spawn(owner.naming(concerns.clone()).run(stop.clone()));
+    let (concerns, namespaces) = (Concerns::new(options.auto_fence), Namespaces::default());
+    let writes_entries = options.external.service_entries;
+    let owner = owner.naming(concerns.clone());
+    let owner = if writes_entries { owner.naming_external(namespaces.clone()) } else { owner };
+    tasks.spawn(owner.run(stop.clone()));
     let (listed, synced) = mpsc::channel(LISTED);
     let caches = watches::start(&client, &mesh, options.istio, &stop, &mut tasks, &listed);
     registry.register_collector(Box::new(Census::new(caches.clone())));
@@ -167,16 +166,19 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let system_namespaces = settings.defaults.system_namespaces.clone();
     let context =
         Context::new(client, instance, mesh.clone(), caches, switch, settings, metrics).asking(queue);
+    let entries = writes_entries.then(|| Entries::new(&context, namespaces));
     let auto = AutoContext::new(&context, concerns, deletions, system_namespaces);
     let keys = futures::StreamExt::take_until(ReceiverStream::new(triggers), stop.clone().cancelled_owned());
+    let mut observer = mesh.observer();
+    let entries = entries.map(|entries| entries.writing(&mut observer));
     let mut parts: Vec<Part> = vec![
         // Who does not lead does not even listen, so that Envoy comes to who does.
-        learn(options.access_log_address, Peers::GlobalProxy, mesh.observer(), logs.clone(), stop.clone())
-            .boxed(),
+        learn(options.access_log_address, Peers::GlobalProxy, observer, logs.clone(), stop.clone()).boxed(),
         service_fence::run(Arc::new(context), keys).boxed(),
         until(stop.clone(), watch_directly(record, mesh.clone(), asking)).boxed(),
         auto_fence::run(auto, stop.clone()).boxed(),
     ];
+    parts.extend(entries.map(|entries| until(stop.clone(), entries).boxed()));
     parts.extend(
         options
             .sidecar_log_address
@@ -184,6 +186,17 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     );
     tasks.spawn(lead(election, parts, mesh, synced, stop.clone()));
     supervise(tasks, &stop).await
+}
+
+/// Whether this replica stands for election, and the client that all others get: by that, only the leader can write.
+fn elect(
+    client: Client,
+    candidate: Option<(ObjectKey, String)>,
+    leadership: &Leadership,
+) -> (Client, Option<Election>) {
+    let Some((lease, identity)) = candidate else { return (client, None) };
+    let election = Election::new(client.clone(), &lease, identity, leadership.clone());
+    (leadership.guard(client), Some(election))
 }
 
 /// Starts `parts` once every watch has listed its objects (on half a picture nothing is decided) and this replica

@@ -12,6 +12,7 @@ mod egress;
 #[cfg(test)]
 mod egress_tests;
 mod expiry;
+mod external;
 mod fitness;
 mod handover;
 mod history;
@@ -34,6 +35,7 @@ pub use defaults::Defaults;
 pub use domains::known;
 pub use egress::{Egress, Timings};
 pub use expiry::FORGET_BEFORE;
+pub use external::{EntryAction, entries};
 pub use fitness::Unfit;
 pub use plan::{Input, Plan, Settings, SidecarAction, plan};
 pub use scope::Scope;

@@ -28,6 +28,16 @@ impl ExportTo {
         Self::Only(named.map(|word| if word == "." { own } else { word }).map(Arc::from).collect())
     }
 
+    /// Whether `namespace` sees an object of `own`.
+    pub(super) fn includes(&self, namespace: &str, own: &str, default: DefaultExport) -> bool {
+        match (self, default) {
+            (Self::Everyone, _) | (Self::Unsaid, DefaultExport::Everyone) => true,
+            (Self::Only(only), _) => only.contains(namespace),
+            (Self::Unsaid, DefaultExport::Own) => own == namespace,
+            (Self::Unsaid, DefaultExport::Nobody) => false,
+        }
+    }
+
     /// The namespaces that see an object of `own` that `namespace` does not see; none if it does.
     pub(super) fn hidden_from<'a>(
         &'a self,

@@ -5,12 +5,36 @@ use std::sync::Arc;
 
 use super::registry::RegistryChange;
 use super::want::{Wanted, label_word, namespace_word};
-use super::{Graph, Labels, ObjectKey, PodSelection, Service};
+use super::{Graph, Labels, ObjectKey, PodSelection, Service, ServiceEntry};
 
 /// The longest value of a label in Kubernetes.
 const MAX_LABEL_VALUE: usize = 63;
 
 impl Graph {
+    pub(super) fn apply_service(&mut self, service: Service) -> BTreeSet<ObjectKey> {
+        let (key, old) = (service.key.clone(), self.registry.service(&service.key).cloned());
+        let changed = self.registry.apply_service(service);
+        self.follow_service(&key, old.as_ref(), &changed)
+    }
+
+    pub(super) fn remove_service(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let old = self.registry.service(key).cloned();
+        let changed = self.registry.remove_service(key);
+        self.follow_service(key, old.as_ref(), &changed)
+    }
+
+    pub(super) fn apply_entry(&mut self, entry: &ServiceEntry) -> BTreeSet<ObjectKey> {
+        let changed = self.registry.apply_entry(entry.clone());
+        let mut affected = self.follow_entry(&changed);
+        affected.extend(self.entry_came(entry));
+        affected
+    }
+
+    pub(super) fn remove_entry(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let changed = self.registry.remove_entry(key);
+        self.follow_entry(&changed)
+    }
+
     /// The labels of a fence's pods; `None` while nothing tells.
     pub(super) fn labels_of(&self, key: &ObjectKey, selection: &PodSelection) -> Option<Labels> {
         let service = || self.registry.service(key).map(|service| service.selector.clone());
@@ -28,7 +52,7 @@ impl Graph {
 
     /// What a change of the Service `key` means: for those who ask for its host, its namespace or its labels, for
     /// the namespaces in which it is listed unasked, and for the fence of its name.
-    pub(super) fn follow_service(
+    fn follow_service(
         &mut self,
         key: &ObjectKey,
         old: Option<&Service>,
@@ -57,7 +81,7 @@ impl Graph {
 
     /// What a change of a `ServiceEntry` means: for those who ask for its hosts, and for the namespaces in which
     /// they are listed unasked.
-    pub(super) fn follow_entry(&self, changed: &RegistryChange) -> BTreeSet<ObjectKey> {
+    fn follow_entry(&self, changed: &RegistryChange) -> BTreeSet<ObjectKey> {
         let mut affected = self.wanting(&changed.hosts, None);
         affected
             .extend(changed.hidden.iter().flat_map(|namespace| self.fences.in_namespace(namespace)).cloned());

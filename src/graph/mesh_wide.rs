@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Aliases, DefaultExport, Want};
+use super::{Aliases, DefaultExport, ExternalPolicy, Want};
 
 /// What holds for the whole mesh, for as long as we run.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct MeshWide {
     pub wants: Vec<Want>,
     /// The further names of hosts.
     pub aliases: Arc<Aliases>,
+    /// Which external hosts get a `ServiceEntry` of ours.
+    pub external: ExternalPolicy,
 }
 
 impl Default for MeshWide {
@@ -29,6 +31,7 @@ impl Default for MeshWide {
             service_label: "app".into(),
             wants: Vec::new(),
             aliases: Arc::default(),
+            external: ExternalPolicy::default(),
         }
     }
 }

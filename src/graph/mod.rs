@@ -12,6 +12,7 @@ mod coverage;
 mod declared;
 mod dns_name;
 mod export_to;
+mod external;
 mod fences;
 mod following;
 mod gateway_routes;
@@ -43,6 +44,7 @@ pub use callers::{CallerPattern, Identity};
 pub use coverage::{Coverage, Covered};
 pub use dns_name::{MAX_NAME, is_dns_name, is_host_name};
 pub use export_to::{DefaultExport, ExportTo};
+pub use external::{ExternalHost, ExternalPolicy, OwnEntry, PassedThrough, entry_key};
 pub use fences::{Answers, Fence, FenceFacts, Known, Observation, Terms};
 pub use gateway_routes::{Backend, GatewayRoute, RouteKind};
 pub use key::ObjectKey;
@@ -58,6 +60,7 @@ pub use want::{Lifetime, Want, Wanted};
 pub use workloads::{Pod, Proxy, Workloads};
 
 use crate::api::DependencySource;
+use external::Externals;
 use fences::Fences;
 use policies::Policies;
 use routes::Routes;
@@ -106,6 +109,8 @@ pub enum Change {
     SidecarGone(ObjectKey),
     /// A call was seen.
     Call(Observation),
+    /// A TLS connection was passed through at this time.
+    PassedThrough(PassedThrough, Timestamp),
     /// A source has looked at all direct calls of a time.
     Covered(Covered),
     /// All that a source remembers of these fences' earlier calls has been told.
@@ -160,6 +165,7 @@ pub struct Graph {
     /// `None` until it has been read.
     mesh_config: Option<Arc<MeshConfig>>,
     sidecars: Sidecars,
+    externals: Externals,
 }
 
 impl Graph {
@@ -286,24 +292,10 @@ impl Graph {
 
     fn take_in(&mut self, change: Change) -> BTreeSet<ObjectKey> {
         match change {
-            Change::Service(service) => {
-                let (key, old) = (service.key.clone(), self.registry.service(&service.key).cloned());
-                let changed = self.registry.apply_service(service);
-                self.follow_service(&key, old.as_ref(), &changed)
-            }
-            Change::ServiceGone(key) => {
-                let old = self.registry.service(&key).cloned();
-                let changed = self.registry.remove_service(&key);
-                self.follow_service(&key, old.as_ref(), &changed)
-            }
-            Change::ServiceEntry(entry) => {
-                let changed = self.registry.apply_entry(entry);
-                self.follow_entry(&changed)
-            }
-            Change::ServiceEntryGone(key) => {
-                let changed = self.registry.remove_entry(&key);
-                self.follow_entry(&changed)
-            }
+            Change::Service(service) => self.apply_service(service),
+            Change::ServiceGone(key) => self.remove_service(&key),
+            Change::ServiceEntry(entry) => self.apply_entry(&entry),
+            Change::ServiceEntryGone(key) => self.remove_entry(&key),
             Change::VirtualService(service) => self.apply_virtual_service(service),
             Change::VirtualServiceGone(key) => self.remove_virtual_service(&key),
             Change::GatewayRoute(route) => self.apply_gateway_route(&route),
@@ -315,6 +307,7 @@ impl Graph {
             Change::Fence(fence) => self.apply_fence(fence),
             Change::FenceGone(key) => {
                 let near: Vec<_> = self.near(&key).cloned().collect();
+                self.stop_waiting(&key);
                 self.fences.remove(&key);
                 self.note_astray(&key);
                 let mut affected = self.workloads.select(&key, None);
@@ -328,6 +321,7 @@ impl Graph {
             Change::Sidecar(sidecar) => self.apply_sidecar(sidecar),
             Change::SidecarGone(key) => self.remove_sidecar(&key),
             Change::Call(call) => self.learn(&call),
+            Change::PassedThrough(call, seen) => self.pass_through(&call, seen),
             Change::Covered(covered) => self.cover(covered),
             Change::HistoryTold(keys) => self.fences.set_history_told(keys),
             Change::ProxiesAsked(key, answers) => {

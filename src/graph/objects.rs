@@ -2,7 +2,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{ExportTo, Labels, ObjectKey};
+use super::{ExportTo, Labels, ObjectKey, OwnEntry};
 
 /// A host together with the namespace that defines it: what a `Sidecar` imports, exactly.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,4 +49,14 @@ pub struct ServiceEntry {
     pub hosts: Vec<Arc<str>>,
     /// The namespaces that see it.
     pub export_to: ExportTo,
+    /// What matters besides, if Palisade wrote it.
+    pub own: Option<OwnEntry>,
+}
+
+impl ServiceEntry {
+    /// The namespaces in which its hosts can be learned only if they are seen. A host of our own entries is learned without
+    /// the global proxy seeing it, so that it counts as hidden from nobody.
+    pub(super) fn learnable(&self) -> &ExportTo {
+        if self.own.is_some() { &ExportTo::Everyone } else { &self.export_to }
+    }
 }

@@ -1,4 +1,5 @@
 mod changes;
+mod own_entries;
 
 use std::collections::BTreeSet;
 use std::hash::Hash;
@@ -41,6 +42,8 @@ pub struct Registry {
     aliased: HashMap<Arc<str>, OrdSet<Arc<str>>>,
     /// Namespace → the hosts that it sees and the global proxy does not.
     hidden: HashMap<Arc<str>, OrdSet<(Definer, Arc<str>)>>,
+    /// Namespace → the hosts of our own entries.
+    own: HashMap<Arc<str>, OrdSet<Arc<str>>>,
 }
 
 /// An object that defines a host. A Service and a `ServiceEntry` of one name are two.
@@ -91,13 +94,14 @@ impl Registry {
     /// The namespaces that define just `host`; none for a host that istiod does not know.
     #[must_use]
     pub fn namespaces(&self, host: &str) -> Vec<Arc<str>> {
-        let definers = self.definers.get(host).into_iter().flatten();
-        definers.map(Definer::namespace).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+        self.definers_of(host).cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// The same, once for each object that defines it, and without a copy.
+    /// The same, once for each object that defines it, and without a copy. Entries of our own are left out: each is for
+    /// its own namespace alone.
     pub(super) fn definers_of(&self, host: &str) -> impl Iterator<Item = &Arc<str>> {
-        self.definers.get(host).into_iter().flatten().map(Definer::namespace)
+        let definers = self.definers.get(host).into_iter().flatten();
+        definers.filter(|definer| !self.is_own(definer)).map(Definer::namespace)
     }
 
     /// Whether some object defines just `host`.

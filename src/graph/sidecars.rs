@@ -234,6 +234,14 @@ impl Sidecars {
         gone
     }
 
+    /// Whether somebody else's `Sidecar` refuses what is not registered, to some pods of a namespace at least.
+    pub(super) fn is_registry_only(&self, namespace: &str) -> bool {
+        let own = self.foreign_in(namespace);
+        own.chain(self.foreign_in(&self.root).filter(|sidecar| sidecar.is_default())).any(|sidecar| {
+            sidecar.spec.outbound_traffic_policy.as_ref().is_some_and(|it| it.mode == Mode::RegistryOnly)
+        })
+    }
+
     /// Somebody else's Sidecars of a namespace.
     pub(super) fn foreign_in(&self, namespace: &str) -> impl Iterator<Item = &Foreign> {
         self.foreign.get(namespace).into_iter().flat_map(|all| all.values())

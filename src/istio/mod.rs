@@ -18,7 +18,7 @@ pub use gateway_route::{
 };
 pub use mesh_config::MeshConfig;
 pub use revision::{Installation, REVISION};
-pub use service_entry::{ServiceEntry, ServiceEntrySpec};
+pub use service_entry::{ServiceEntry, ServiceEntrySpec, ServicePort};
 pub use sidecar::{
     EgressListener, EgressProxy, Mode, OutboundTrafficPolicy, Port, PortSelector, Sidecar, SidecarSpec,
     WorkloadSelector,

@@ -2,14 +2,15 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The part of Istio's `ServiceEntry` that tells which hosts it adds to the registry.
+/// The part of Istio's `ServiceEntry` that tells which hosts it adds to the registry, and that Palisade writes.
 #[derive(CustomResource, Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "networking.istio.io",
     version = "v1",
     kind = "ServiceEntry",
     plural = "serviceentries",
-    namespaced
+    namespaced,
+    derive = "PartialEq"
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceEntrySpec {
@@ -20,4 +21,30 @@ pub struct ServiceEntrySpec {
     /// The namespaces that see it: `*`, `.` (its own), `~` (none), or their names.
     #[serde(default)]
     pub export_to: Vec<String>,
+
+    /// On which ports, and what is spoken there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<ServicePort>,
+
+    /// Whether its hosts are part of the mesh: `MESH_EXTERNAL` or `MESH_INTERNAL`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub location: String,
+
+    /// How a proxy finds an address: with `NONE` it connects to the one that the application called.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub resolution: String,
+}
+
+/// A port of a host.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+pub struct ServicePort {
+    /// Its number.
+    #[serde(default)]
+    pub number: u32,
+    /// What is spoken on it: `TLS` routes by the server name.
+    #[serde(default)]
+    pub protocol: String,
+    /// Its name, unique in its entry.
+    #[serde(default)]
+    pub name: String,
 }

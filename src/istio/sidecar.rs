@@ -90,7 +90,7 @@ fn is_zero(number: &u32) -> bool {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct OutboundTrafficPolicy {
-    /// Whether such calls are let out at all.
+    /// Whether such calls are let out at all. Without it they are not: `REGISTRY_ONLY` is the first value of Istio's enum.
     #[serde(default)]
     pub mode: Mode,
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
-use crate::graph::{Graph, Observation};
+use crate::graph::{Graph, Observation, PassedThrough};
 
 /// What a source needs of the rest: the graph as it was published last, and the way to its owner.
 #[derive(Clone, Debug)]
@@ -20,9 +20,25 @@ pub struct Observer {
     pub graph: Arc<ArcSwap<Graph>>,
     /// The bounded queue of the graph's owner.
     pub queue: mpsc::Sender<Vec<Observation>>,
+    /// The bounded queue of connections that were passed through; `None` if nobody asks for them.
+    pub passed_through: Option<mpsc::Sender<PassedThrough>>,
 }
 
 impl Observer {
+    /// The same over `graph` and `queue`, for who asks for no connections that were passed through.
+    #[must_use]
+    pub fn new(graph: Arc<ArcSwap<Graph>>, queue: mpsc::Sender<Vec<Observation>>) -> Self {
+        Self { graph, queue, passed_through: None }
+    }
+
+    /// Hands connections over that were passed through, without waiting; what does not fit the next connection brings
+    /// again. Gives back how many did not.
+    #[must_use]
+    pub fn offer_passed_through(&self, calls: impl IntoIterator<Item = PassedThrough>) -> usize {
+        let Some(queue) = &self.passed_through else { return 0 };
+        calls.into_iter().filter_map(|call| queue.try_send(call).err()).count()
+    }
+
     /// Hands observations over without waiting, and gives back how many did not fit.
     ///
     /// A source never waits for the owner: that would hold back the proxies. What is dropped stays unlearned in

@@ -24,7 +24,9 @@ use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::
 };
 use envoy_types::pb::google::protobuf::UInt32Value;
 use jiff::{SignedDuration, Timestamp};
-use palisade::graph::{CallerPattern, Change, Graph, Labels, Learning, ObjectKey, Policy};
+use palisade::graph::{
+    CallerPattern, Change, ExternalPolicy, Graph, Labels, Learning, ObjectKey, PassedThrough, Policy,
+};
 use palisade::sources::access_log::{Ingest, Message, Metrics, Outcome, Unreadable, limits};
 use prometheus_client::registry::Registry;
 use prost::Message as _;
@@ -80,6 +82,55 @@ fn tcp_entries_teach_as_http_entries_do() {
     read(&owner, &StreamAccessLogsMessage { identifier: None, log_entries }, noon());
     owner.learn();
     assert_eq!(owner.known(0), [host(0)]);
+}
+
+/// The entry of a connection that was passed through, for a TLS server name if there was one.
+fn passed(from: u16, name: Option<&str>) -> TcpAccessLogEntry {
+    let mut common = entry(&caller(from).to_string(), "PassthroughCluster").common_properties.unwrap();
+    common.custom_tags =
+        name.map(|name| ("palisade.server_name".to_owned(), name.to_owned())).into_iter().collect();
+    common.downstream_local_address = Some(mesh::socket("203.0.113.7", 443));
+    TcpAccessLogEntry { common_properties: Some(common), connection_properties: None }
+}
+
+fn tcp(log_entry: Vec<TcpAccessLogEntry>) -> StreamAccessLogsMessage {
+    let log_entries = Some(LogEntries::TcpLogs(TcpAccessLogEntries { log_entry }));
+    StreamAccessLogsMessage { identifier: None, log_entries }
+}
+
+#[test]
+fn a_connection_that_was_passed_through_is_handed_on_by_its_server_name() {
+    let external = ExternalPolicy { service_entries: true, ..ExternalPolicy::default() };
+    let mut owner = Owner::new(mesh::graph_with(external, 1, 1), 8);
+    let (queue, mut passed_through) = tokio::sync::mpsc::channel(2);
+    owner.observer.passed_through = Some(queue);
+    let names = [Some("API.example.org"), Some("api.example.org"), Some("10.0.0.1"), Some("no name"), None];
+    read(&owner, &tcp(names.into_iter().map(|name| passed(0, name)).collect()), noon());
+    let expected = PassedThrough { caller: caller(0).into(), host: "api.example.org".into(), port: 443 };
+    assert_eq!(passed_through.try_recv().ok(), Some(expected));
+    assert!(passed_through.try_recv().is_err());
+    assert_eq!((owner.metrics.entries(Outcome::New), owner.metrics.entries(Outcome::NotOutbound)), (2, 3));
+    assert!(owner.learn().is_empty(), "a host is learned when its entry has come");
+    read(&owner, &tcp((0..5).map(|n| passed(0, Some(&format!("{n}.example.org")))).collect()), noon());
+    assert_eq!(owner.metrics.dropped(), 3, "what does not fit is dropped");
+}
+
+#[test]
+fn a_connection_that_was_passed_through_teaches_nothing_unless_it_is_asked_for() {
+    let mut owner = Owner::new(graph(1, 1), 8);
+    read(&owner, &tcp(vec![passed(0, Some("api.example.org"))]), noon());
+    assert_eq!(owner.metrics.entries(Outcome::NotOutbound), 1);
+    assert!(owner.learn().is_empty());
+}
+
+#[test]
+fn a_call_that_the_global_proxy_dispatched_teaches_nothing() {
+    let mut owner = Owner::new(graph(1, 1), 8);
+    let mut dispatched = call(0, 0);
+    dispatched.common_properties.as_mut().unwrap().route_name = "palisade-dispatch/mail".to_owned();
+    read(&owner, &message(vec![dispatched]), noon());
+    assert_eq!(owner.metrics.entries(Outcome::Dispatched), 1);
+    assert!(owner.learn().is_empty());
 }
 
 /// Entries of the kinds that crash Slime, freeze a fence or make it import a namespace; none teaches anything.

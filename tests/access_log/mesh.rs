@@ -17,7 +17,8 @@ use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::
 };
 use jiff::Timestamp;
 use palisade::graph::{
-    Change, Fence, Graph, Labels, ObjectKey, Observation, Pod, PodSelection, Service, Terms,
+    Change, ExternalPolicy, Fence, Graph, Labels, MeshWide, ObjectKey, Observation, Pod, PodSelection,
+    Service, Terms,
 };
 use palisade::sources::Observer;
 use palisade::sources::access_log::Metrics;
@@ -26,7 +27,12 @@ use tokio::sync::mpsc;
 
 /// A graph of `callers` pods, each in a fence of its own, and `services` services, with nothing learned.
 pub fn graph(callers: u16, services: u16) -> Graph {
-    let mut graph = Graph::new("cluster.local");
+    graph_with(ExternalPolicy::default(), callers, services)
+}
+
+/// The same, with this policy for external hosts.
+pub fn graph_with(external: ExternalPolicy, callers: u16, services: u16) -> Graph {
+    let mut graph = Graph::of(MeshWide { external, ..MeshWide::default() });
     for number in 0..services {
         let key = ObjectKey::new("shop", format!("service-{number}"));
         graph.apply(Change::Service(Service { key, ..Service::default() }));
@@ -131,7 +137,7 @@ impl Owner {
     /// Publishes a graph; `capacity` is the length of the queue.
     pub fn new(graph: Graph, capacity: usize) -> Self {
         let (sender, queue) = mpsc::channel(capacity);
-        let observer = Observer { graph: Arc::new(ArcSwap::from_pointee(graph)), queue: sender };
+        let observer = Observer::new(Arc::new(ArcSwap::from_pointee(graph)), sender);
         Self { observer, metrics: Metrics::register(&mut Registry::default()), queue }
     }
 

@@ -107,7 +107,7 @@ impl Bench {
         }
         let graph = Arc::new(ArcSwap::from_pointee(graph));
         let ((into, queue), (tell, told)) = (mpsc::channel(4), mpsc::channel(16));
-        let observer = Observer { graph: graph.clone(), queue: into };
+        let observer = Observer::new(graph.clone(), into);
         let metrics = Metrics::register(&mut Registry::default());
         let source = Prometheus::new(settings, observer, PROXY.into(), tell, metrics.clone()).unwrap();
         Self { server, source, metrics, graph, queue, told }
@@ -461,10 +461,8 @@ async fn it_asks_at_once_and_again_after_the_interval() {
 #[test]
 fn settings_that_cannot_work_are_refused_at_the_start() {
     let make = |settings: Settings| {
-        let observer = Observer {
-            graph: Arc::new(ArcSwap::from_pointee(Graph::new("cluster.local"))),
-            queue: mpsc::channel(1).0,
-        };
+        let observer =
+            Observer::new(Arc::new(ArcSwap::from_pointee(Graph::new("cluster.local"))), mpsc::channel(1).0);
         let metrics = Metrics::register(&mut Registry::default());
         Prometheus::new(settings, observer, PROXY.into(), mpsc::channel(1).0, metrics)
             .err()

@@ -7,6 +7,7 @@ mod bounds;
 mod conditions;
 mod drift;
 mod expiry;
+mod external;
 mod first_fencing;
 mod fitness;
 mod history;

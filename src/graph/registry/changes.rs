@@ -37,9 +37,12 @@ impl Registry {
         let RegistryChange { hosts: before, mut hidden, .. } = self.remove_entry(&entry.key);
         let definer = Definer::ServiceEntry(entry.key.clone());
         for host in &entry.hosts {
-            self.define(host, &definer, &entry.export_to);
+            self.define(host, &definer, entry.learnable());
+            if entry.own.is_some() {
+                insert(&mut self.own, &entry.key.namespace, host.clone());
+            }
         }
-        hidden.extend(self.hidden(&entry.export_to, &entry.key.namespace).cloned());
+        hidden.extend(self.hidden(entry.learnable(), &entry.key.namespace).cloned());
         let (before, after) = (BTreeSet::from_iter(before), entry.hosts.iter().cloned().collect());
         self.entries.insert(entry.key.clone(), entry);
         let hosts = before.symmetric_difference(&after).cloned().collect();
@@ -50,9 +53,12 @@ impl Registry {
         let Some(old) = self.entries.remove(key) else { return RegistryChange::default() };
         let definer = Definer::ServiceEntry(key.clone());
         for host in &old.hosts {
-            self.undefine(host, &definer, &old.export_to);
+            self.undefine(host, &definer, old.learnable());
+            if old.own.is_some() {
+                discard(&mut self.own, &key.namespace, host);
+            }
         }
-        let hidden = self.hidden(&old.export_to, &key.namespace).cloned().collect();
+        let hidden = self.hidden(old.learnable(), &key.namespace).cloned().collect();
         RegistryChange { hosts: old.hosts, hidden, ..RegistryChange::default() }
     }
 

@@ -2,6 +2,7 @@
 
 mod callers;
 mod declared;
+mod external;
 mod gateway_routes;
 mod history;
 mod knowledge;

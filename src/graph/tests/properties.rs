@@ -135,8 +135,12 @@ impl Objects {
             Change::GatewayRouteGone(_, key) => drop(self.gateway_routes.remove(&key)),
             Change::Sidecar(o) => drop(self.sidecars.insert(o.key.clone(), o)),
             Change::SidecarGone(key) => drop(self.sidecars.remove(&key)),
-            Change::Call(_) | Change::Covered(_) | Change::HistoryTold(_) | Change::Forget(..) => {}
-            Change::ProxiesAsked(..) => {}
+            Change::Call(_)
+            | Change::Covered(_)
+            | Change::HistoryTold(_)
+            | Change::Forget(..)
+            | Change::PassedThrough(..)
+            | Change::ProxiesAsked(..) => {}
         }
     }
 
@@ -200,7 +204,7 @@ fn some_service() -> impl Strategy<Value = Service> {
 fn some_entry() -> impl Strategy<Value = ServiceEntry> {
     let hosts: Vec<Arc<str>> = [REVIEWS, EXAMPLE, "*.example.com"].map(Into::into).into();
     (some_key(), prop::sample::subsequence(hosts, 0..=3), some_export())
-        .prop_map(|(key, hosts, export_to)| ServiceEntry { key, hosts, export_to })
+        .prop_map(|(key, hosts, export_to)| ServiceEntry { key, hosts, export_to, own: None })
 }
 
 const WORKLOADS: [&str; 2] = ["web", "api"];

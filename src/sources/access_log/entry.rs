@@ -2,15 +2,17 @@
 
 use std::net::IpAddr;
 use std::str;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
 
 use super::metrics::Outcome;
+use super::passthrough::Spoken;
 use super::wire::{
     AccessLogCommon, Address, HttpLogEntry, HttpRequest, HttpResponse, Protocol, TcpConnection, TcpLogEntry,
 };
-use crate::graph::{Asked, MAX_NAME};
+use crate::graph::{Asked, Caller, MAX_NAME, is_dns_name};
 use crate::sources::host::{NoHost, outbound_host};
 
 /// The header in which a gRPC callee says what came of a call. Whom Envoy's RBAC filter refuses gets nothing but
@@ -19,10 +21,30 @@ const GRPC_STATUS: &str = "grpc-status";
 const PERMISSION_DENIED: &str = "7";
 const FORBIDDEN: u32 = 403;
 
+/// The cluster of connections to where nobody defines a host (`util.PassthroughCluster` in Istio).
+const PASSTHROUGH: &[u8] = b"PassthroughCluster";
+/// What the names of the routes begin with that the chart makes of `globalProxy.dispatches`.
+const DISPATCH: &[u8] = b"palisade-dispatch/";
+
 /// The host of `host:port`, or of a host alone.
 fn without_port(authority: &[u8]) -> Option<&str> {
     let host = authority.split(|byte| *byte == b':').next()?;
     str::from_utf8(host).ok().filter(|host| !host.is_empty() && host.len() <= MAX_NAME)
+}
+
+/// A call that was passed through to where it was going.
+#[derive(Debug)]
+pub(super) struct Passed {
+    pub(super) caller: Caller,
+    pub(super) spoken: Spoken,
+    /// With TLS, the name and the port that were asked for.
+    pub(super) asked: Option<(Arc<str>, u16)>,
+}
+
+/// A TLS server name as DNS has it: case is no matter there.
+fn lower_case(name: &[u8]) -> Option<Arc<str>> {
+    let name = str::from_utf8(name).ok().filter(|name| name.len() <= MAX_NAME)?.to_ascii_lowercase();
+    is_dns_name(&name).then(|| name.into())
 }
 
 /// An entry: what both kinds have in common, and how the callee answered.
@@ -61,6 +83,9 @@ impl LogEntry {
     /// The host at which the call ended that the entry tells of, or why it tells of none.
     pub(super) fn upstream(&self) -> Result<&str, Outcome> {
         let common = self.common.as_ref().ok_or(Outcome::NoProperties)?;
+        if common.route_name.starts_with(DISPATCH) {
+            return Err(Outcome::Dispatched);
+        }
         outbound_host(&common.upstream_cluster).map_err(Outcome::from)
     }
 
@@ -77,6 +102,21 @@ impl LogEntry {
         let authority = self.request.as_ref().map(|request| request.authority.clone());
         let name = authority.or_else(|| common?.server_name());
         Asked { address, name: name.as_deref().and_then(without_port).map(str::to_owned) }
+    }
+
+    /// The call that was passed through, if the entry tells of one.
+    pub(super) fn passed_through(&self) -> Option<Passed> {
+        let common = self.common.as_ref().filter(|common| *common.upstream_cluster == *PASSTHROUGH)?;
+        let caller = Caller::Address(ip(common.downstream_remote_address.as_ref()).ok()?);
+        if self.request.is_some() {
+            return Some(Passed { caller, spoken: Spoken::http, asked: None });
+        }
+        let Some(name) = common.server_name() else {
+            return Some(Passed { caller, spoken: Spoken::tcp, asked: None });
+        };
+        let socket = common.downstream_local_address.as_ref()?.socket_address.as_ref()?;
+        let port = u16::try_from(socket.port_value).ok().filter(|port| *port > 0);
+        Some(Passed { caller, spoken: Spoken::tls, asked: lower_case(&name).zip(port) })
     }
 
     /// Whether it shows that the callee let the call in: an HTTP answer other than Envoy's to who is not authorized

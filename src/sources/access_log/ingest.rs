@@ -4,13 +4,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::detours::Detours;
-use super::entry::{LogEntry, decode};
+use super::entry::{LogEntry, Passed, decode};
 use super::limits::BATCH;
 use super::metrics::{Metrics, OpenStream, Outcome, Tally};
 use super::wire::{Message, Protocol, Unreadable};
 use crate::api::DependencySource;
-use crate::graph::{Caller, Graph, Judgement, Observation};
+use crate::graph::{Caller, Graph, Judgement, Observation, PassedThrough};
 use crate::sources::Observer;
 
 /// Reads messages: judges every entry, counts what became of it, and hands on what is news.
@@ -44,12 +43,14 @@ impl Ingest {
         now: Timestamp,
     ) -> Result<(), Unreadable> {
         let graph = self.observer.graph.load();
-        let mut reading = Reading::new(&graph, self.metrics.detours(), caller, now);
+        let mut reading = Reading::new(&graph, &self.metrics, caller, now);
         let result = message
             .entries()
             .try_for_each(|entry| entry.map(|(protocol, bytes)| reading.read(protocol, bytes)));
         self.metrics.add(&reading.tally);
+        let passed = reading.passed;
         self.hand_on(reading.news, now);
+        self.metrics.add_dropped(self.observer.offer_passed_through(passed));
         result
     }
 
@@ -84,17 +85,20 @@ fn observe(host: Arc<str>, callers: HashSet<Caller>, seen: Timestamp) -> impl It
 /// The reading of one message.
 struct Reading<'a> {
     graph: &'a Graph,
-    detours: &'a Detours,
+    metrics: &'a Metrics,
     /// Who made all the calls, directly; `None` if each entry says who took the detour.
     caller: Option<&'a Caller>,
     now: Timestamp,
     tally: Tally,
     news: News,
+    /// The connections that somebody may want to know of that were passed through.
+    passed: HashSet<PassedThrough>,
 }
 
 impl<'a> Reading<'a> {
-    fn new(graph: &'a Graph, detours: &'a Detours, caller: Option<&'a Caller>, now: Timestamp) -> Self {
-        Self { graph, detours, caller, now, tally: Tally::default(), news: News::new() }
+    fn new(graph: &'a Graph, metrics: &'a Metrics, caller: Option<&'a Caller>, now: Timestamp) -> Self {
+        let (tally, news, passed) = (Tally::default(), News::new(), HashSet::new());
+        Self { graph, metrics, caller, now, tally, news, passed }
     }
 
     fn read(&mut self, protocol: Protocol, entry: Bytes) {
@@ -107,10 +111,13 @@ impl<'a> Reading<'a> {
 
     /// A call that came through the global proxy.
     fn detour(&mut self, entry: &LogEntry) -> Result<Outcome, Outcome> {
-        let (upstream, address) = (entry.upstream()?, entry.caller()?);
-        let host = self.graph.called(upstream, || entry.asked());
-        let caller = Caller::Address(address);
-        let count = |fence: &_, host: &_| self.detours.count(fence, host);
+        let upstream = match entry.upstream() {
+            Err(Outcome::NotOutbound) => return Err(self.pass_through(entry)),
+            upstream => upstream?,
+        };
+        let (host, caller) =
+            (self.graph.called(upstream, || entry.asked()), Caller::Address(entry.caller()?));
+        let count = |fence: &_, host: &_| self.metrics.detours().count(fence, host);
         let judgement = self.graph.judge_telling(&caller, host, self.now, count);
         Ok(self.learn(judgement, &caller, host, upstream, entry))
     }
@@ -142,6 +149,27 @@ impl<'a> Reading<'a> {
             self.note(caller.clone(), host);
         }
         judgement.into()
+    }
+
+    /// Counts a call that was passed through, and notes it if it may come to be direct.
+    fn pass_through(&mut self, entry: &LogEntry) -> Outcome {
+        let Some(Passed { caller, spoken, asked }) = entry.passed_through() else {
+            return Outcome::NotOutbound;
+        };
+        for fence in self.graph.workloads().fences_of(&caller).into_iter().flatten() {
+            self.metrics.passthrough().count(fence, spoken);
+        }
+        let Some((host, port)) = asked else { return Outcome::NotOutbound };
+        let call = PassedThrough { caller, host, port };
+        match self.graph.judge_passed_through(&call, self.now) {
+            Judgement::UnknownHost => Outcome::NotOutbound,
+            judgement => {
+                if matches!(judgement, Judgement::New | Judgement::Stale) {
+                    self.passed.insert(call);
+                }
+                judgement.into()
+            }
+        }
     }
 
     fn note(&mut self, caller: Caller, host: &str) {

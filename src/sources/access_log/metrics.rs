@@ -5,6 +5,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::detours::Detours;
+use super::passthrough::Passthrough;
 use crate::graph::Judgement;
 
 /// What became of a log entry.
@@ -30,6 +31,8 @@ pub enum Outcome {
     Detour,
     /// It went to no service: it was refused, passed through, or is about inbound traffic.
     NotOutbound,
+    /// The global proxy's own configuration sent it elsewhere (`globalProxy.dispatches`).
+    Dispatched,
     /// Its cluster's name begins as that of a service, but is none.
     InvalidCluster,
     /// The host in its cluster's name is not a DNS name in lower case.
@@ -47,7 +50,7 @@ pub enum Outcome {
 impl Outcome {
     const COUNT: usize = Self::ALL.len();
 
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::New,
         Self::Stale,
         Self::Known,
@@ -58,6 +61,7 @@ impl Outcome {
         Self::Denied,
         Self::Detour,
         Self::NotOutbound,
+        Self::Dispatched,
         Self::InvalidCluster,
         Self::InvalidHost,
         Self::NoCaller,
@@ -80,6 +84,7 @@ impl Outcome {
             Self::Denied => "denied",
             Self::Detour => "detour",
             Self::NotOutbound => "not_outbound",
+            Self::Dispatched => "dispatched",
             Self::InvalidCluster => "invalid_cluster",
             Self::InvalidHost => "invalid_host",
             Self::NoCaller => "no_caller",
@@ -132,12 +137,13 @@ pub struct Metrics {
     refused: Family<StreamLabels, Counter>,
     dropped: Counter,
     detours: Detours,
+    passthrough: Passthrough,
 }
 
 impl Metrics {
     /// Makes the metrics and registers them: `palisade_access_log_entries_total`, by `outcome`,
     /// `palisade_access_log_streams`, `palisade_access_log_streams_refused_total` by `reason`,
-    /// `palisade_observations_dropped_total` and `palisade_detours_total`.
+    /// `palisade_observations_dropped_total`, `palisade_detours_total` and `palisade_passthrough_total`.
     pub fn register(registry: &mut Registry) -> Self {
         let (entries, streams, dropped) =
             (Family::<EntryLabels, Counter>::default(), Gauge::default(), Counter::default());
@@ -161,7 +167,8 @@ impl Metrics {
         );
         let entries = Outcome::ALL.map(|outcome| entries.get_or_create_owned(&EntryLabels { outcome }));
         let detours = Detours::register(registry);
-        Self { entries, streams, refused, dropped, detours }
+        let passthrough = Passthrough::register(registry);
+        Self { entries, streams, refused, dropped, detours, passthrough }
     }
 
     /// How many entries had this outcome.
@@ -200,6 +207,10 @@ impl Metrics {
 
     pub(super) fn detours(&self) -> &Detours {
         &self.detours
+    }
+
+    pub(super) fn passthrough(&self) -> &Passthrough {
+        &self.passthrough
     }
 
     pub(super) fn add_dropped(&self, count: usize) {

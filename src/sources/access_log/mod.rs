@@ -24,6 +24,7 @@ mod identity;
 mod ingest;
 pub mod limits;
 mod metrics;
+mod passthrough;
 mod service;
 mod wire;
 

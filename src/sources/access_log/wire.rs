@@ -178,6 +178,9 @@ pub(super) struct AccessLogCommon {
     /// Where the call went, after routing.
     #[prost(bytes = "bytes", tag = "15")]
     pub(super) upstream_cluster: Bytes,
+    /// The name of the route that was taken, if it has one.
+    #[prost(bytes = "bytes", tag = "19")]
+    pub(super) route_name: Bytes,
     /// An entry of the map of custom tags. The global proxy's TCP logs set one: the TLS server name.
     #[prost(bytes = "bytes", tag = "22")]
     pub(super) custom_tag: Bytes,
@@ -211,9 +214,11 @@ pub(super) struct Address {
     pub(super) socket_address: Option<SocketAddress>,
 }
 
-/// `SocketAddress`, without its port.
+/// `SocketAddress`
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct SocketAddress {
     #[prost(bytes = "bytes", tag = "2")]
     pub(super) address: Bytes,
+    #[prost(uint32, tag = "3")]
+    pub(super) port_value: u32,
 }

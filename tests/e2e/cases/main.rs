@@ -12,6 +12,7 @@ mod conflict;
 mod counted;
 mod exact;
 mod expiry;
+mod external;
 mod first_fencing;
 mod fixtures;
 mod gateway_routes;
@@ -76,6 +77,7 @@ fn main() -> Result<()> {
         case("observe", |world| observe::run(world).boxed_local()),
         case("conflict", |world| conflict::run(world).boxed_local()),
         case("analyze", |world| analyze::run(world).boxed_local()),
+        case("external", |world| external::run(world).boxed_local()),
         case("exact", |world| exact::run(world).boxed_local()),
         case("quiet", |world| quiet::run(world).boxed_local()),
         case("bad-input", |world| bad_input::run(world).boxed_local()),

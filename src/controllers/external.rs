@@ -1,0 +1,192 @@
+//! Writes the `ServiceEntry`s of external hosts.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Resource, ResourceExt};
+use tokio::sync::{Notify, mpsc};
+use tracing::{info, warn};
+
+use super::backoff::delay;
+use super::error::Error;
+use super::mesh::{Mesh, Message};
+use super::metrics::Written;
+use super::service_fence::Context;
+use super::watches::Caches;
+use super::write::{Writer, is_not_found};
+use crate::fence::{EntryAction, MANAGER, entries};
+use crate::graph::{Change, Graph, MeshConfig, ObjectKey, PassedThrough};
+use crate::istio::ServiceEntry;
+use crate::sources::Observer;
+
+/// The namespaces whose entries are to be looked at. The graph's owner names them, once each however often.
+#[derive(Clone, Debug, Default)]
+pub struct Namespaces(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    names: Mutex<Names>,
+    more: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    /// Of changes that are not published yet.
+    noted: BTreeSet<Arc<str>>,
+    /// To be looked at.
+    waiting: BTreeSet<Arc<str>>,
+}
+
+impl Namespaces {
+    /// Notes those that a change concerns, which `graph` is about to take in.
+    pub(super) fn note(&self, graph: &Graph, change: &Change) {
+        let namespaces = graph.external_namespaces(change);
+        self.lock().noted.extend(namespaces);
+    }
+
+    /// Has those looked at that were noted, and those of fences to which something made a difference: the graph is
+    /// published. A namespace without external hosts costs nothing.
+    pub(super) fn publish(&self, graph: &Graph, touched: &BTreeSet<ObjectKey>) {
+        let mut names = self.lock();
+        let noted = std::mem::take(&mut names.noted);
+        let touched = touched.iter().map(|fence| fence.namespace.clone());
+        names
+            .waiting
+            .extend(noted.into_iter().chain(touched).filter(|namespace| graph.has_external_hosts(namespace)));
+        if !names.waiting.is_empty() {
+            self.0.more.notify_one();
+        }
+    }
+
+    fn add(&self, namespaces: BTreeSet<Arc<str>>) {
+        self.lock().waiting.extend(namespaces);
+    }
+
+    async fn next(&self) -> Arc<str> {
+        loop {
+            let next = self.lock().waiting.pop_first();
+            if let Some(next) = next {
+                return next;
+            }
+            self.0.more.notified().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Names> {
+        self.0.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the writer of entries works with.
+pub(super) struct Entries {
+    mesh: Mesh,
+    caches: Arc<Caches>,
+    writer: Writer,
+    namespaces: Namespaces,
+}
+
+/// How many connections that were passed through may wait. Those beyond are dropped: the next one comes.
+const QUEUE: usize = 1024;
+
+/// Takes connections that were passed through to the graph's owner.
+async fn hand_over(mut calls: mpsc::Receiver<PassedThrough>, mesh: Mesh) {
+    while let Some(call) = calls.recv().await {
+        mesh.tell(Message::Change(Change::PassedThrough(call, Timestamp::now()))).await;
+    }
+}
+
+impl Entries {
+    /// What is shared with the reconciler of fences.
+    pub(super) fn new(context: &Context, namespaces: Namespaces) -> Self {
+        let (mesh, caches, _, writer) = context.parts();
+        Self { mesh, caches, writer, namespaces }
+    }
+
+    /// Has `observer` hand over what is passed through, and writes entries, without end.
+    pub(super) fn writing(self, observer: &mut Observer) -> impl Future<Output = ()> + Send + use<> {
+        let (queue, calls) = mpsc::channel(QUEUE);
+        observer.passed_through = Some(queue);
+        async move {
+            let mesh = self.mesh.clone();
+            tokio::join!(hand_over(calls, mesh), self.run());
+        }
+    }
+
+    /// Brings the entries of one namespace after the other about, without end. What failed is tried again, later each
+    /// time.
+    async fn run(self) {
+        let (mut failed, mut attempt) = (BTreeSet::new(), 0);
+        // What was there before we started to lead.
+        self.namespaces
+            .add(self.mesh.graph().external_namespaces(&Change::MeshConfig(MeshConfig::default())));
+        loop {
+            let again = if failed.is_empty() { Duration::MAX } else { delay(attempt) };
+            tokio::select! {
+                namespace = self.namespaces.next() => match self.reconcile(&namespace).await {
+                    Ok(()) => drop(failed.remove(&namespace)),
+                    Err(error) => {
+                        warn!(%namespace, %error, "an external host's ServiceEntry could not be brought about; it is tried again");
+                        failed.insert(namespace);
+                        attempt += 1;
+                    }
+                },
+                () = tokio::time::sleep(again) => self.namespaces.add(std::mem::take(&mut failed)),
+            }
+            attempt = if failed.is_empty() { 0 } else { attempt };
+        }
+    }
+
+    async fn reconcile(&self, namespace: &str) -> Result<(), Error> {
+        for action in self.decide(namespace, &self.mesh.graph()) {
+            match action {
+                EntryAction::Apply(entry) => self.writer.entry(&entry).await?,
+                EntryAction::Delete(key) => self.writer.delete_entry(&key).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn decide(&self, namespace: &str, graph: &Graph) -> Vec<EntryAction> {
+        let sidecars: Vec<_> =
+            graph.fences_in(namespace).filter_map(|fence| self.caches.sidecars.get(fence)).collect();
+        let is_listed = |host: &str| {
+            let listeners = sidecars.iter().flat_map(|sidecar| &sidecar.spec.egress);
+            listeners.flat_map(|listener| &listener.hosts).any(|listed| listed == host)
+        };
+        entries(namespace, graph, |fence| self.owner(fence), is_listed)
+    }
+
+    fn owner(&self, fence: &ObjectKey) -> Option<OwnerReference> {
+        self.caches.fences.get(fence)?.owner_ref(&())
+    }
+}
+
+impl Writer {
+    /// Applies an entry, never by force: what somebody else has written under its name stays.
+    async fn entry(&self, entry: &ServiceEntry) -> Result<(), Error> {
+        let (api, name) = (self.entries(&entry.namespace().unwrap_or_default()), entry.name_any());
+        let (params, patch) = (PatchParams::apply(MANAGER), Patch::Apply(entry));
+        let call = api.patch(&name, &params, &patch);
+        self.attempt(Written::ServiceEntry, "apply a ServiceEntry", call).await?;
+        info!(entry = %ObjectKey::of(entry), ports = ?entry.spec.ports, "an external host has a ServiceEntry");
+        Ok(())
+    }
+
+    async fn delete_entry(&self, key: &ObjectKey) -> Result<(), Error> {
+        let (api, params) = (self.entries(&key.namespace), DeleteParams::default());
+        let call = api.delete(&key.name, &params);
+        match self.attempt(Written::ServiceEntry, "delete a ServiceEntry", call).await {
+            Err(Error::Api { source, .. }) if is_not_found(&source) => Ok(()),
+            result => result
+                .map(|_| info!(entry = %key, "no fence needs the ServiceEntry of an external host any more")),
+        }
+    }
+
+    fn entries(&self, namespace: &str) -> Api<ServiceEntry> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+}
