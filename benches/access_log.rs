@@ -19,7 +19,7 @@ use http::uri::PathAndQuery;
 use jiff::Timestamp;
 use palisade::api::DependencySource;
 use palisade::graph::{Change, Graph, Observation};
-use palisade::sources::access_log::{Outcome, serve};
+use palisade::sources::access_log::{Outcome, Peers, serve};
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -130,7 +130,7 @@ fn server(
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         bound.send(listener.local_addr()?)?;
-        serve(listener, observer, metrics.clone(), stop).await?;
+        serve(listener, Peers::GlobalProxy, observer, metrics.clone(), stop).await?;
         Ok::<_, Failure>(())
     })?;
     let cpu = thread_cpu()?.saturating_sub(before);

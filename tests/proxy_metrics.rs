@@ -78,7 +78,7 @@ async fn ask(answers: Vec<fn() -> Response>) -> (Answers, Vec<String>, Metrics) 
 
 async fn run(settings: Settings, graph: Graph) -> (Answers, Vec<String>, Metrics) {
     let ((into, mut calls), (tell, mut told)) = (mpsc::channel(16), mpsc::channel(16));
-    let observer = Observer { graph: Arc::new(ArcSwap::from_pointee(graph)), queue: into };
+    let observer = Observer::new(Arc::new(ArcSwap::from_pointee(graph)), into);
     let (metrics, queue) = (Metrics::register(&mut Registry::default()), Queue::default());
     let source =
         ProxyMetrics::new(settings, observer, PROXY.into(), queue.clone(), tell, metrics.clone()).unwrap();

@@ -54,7 +54,7 @@ pub struct ServiceEntry {
 }
 
 impl ServiceEntry {
-    /// The namespaces in which its hosts can be learned only if they are seen. A host of our own entries is learned without
+    /// The namespaces that see it, as far as it matters where its hosts can be learned. A host of our own entries is learned without
     /// the global proxy seeing it, so that it counts as hidden from nobody.
     pub(super) fn learnable(&self) -> &ExportTo {
         if self.own.is_some() { &ExportTo::Everyone } else { &self.export_to }

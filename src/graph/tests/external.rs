@@ -152,11 +152,11 @@ fn an_entry_gives_way_to_one_that_somebody_writes() {
 fn nothing_is_opened_that_is_closed() {
     let closed = |name: &str, selector: Option<&str>| {
         let Sidecar { key, created, revision, origin } = foreign(name, selector, &["*/*"]);
-        let Origin::Other(spec) = origin else { panic!("it is nobody else's") };
+        let Origin::Other(spec, consent) = origin else { panic!("it is nobody else's") };
         let outbound_traffic_policy =
             Some(OutboundTrafficPolicy { mode: Mode::RegistryOnly, egress_proxy: None });
         let spec = SidecarSpec { outbound_traffic_policy, ..(*spec).clone() };
-        Change::Sidecar(Sidecar { key, created, revision, origin: Origin::Other(Arc::new(spec)) })
+        Change::Sidecar(Sidecar { key, created, revision, origin: Origin::Other(Arc::new(spec), consent) })
     };
     for change in [
         Change::MeshConfig(MeshConfig { registry_only: true, ..MeshConfig::default() }),

@@ -351,8 +351,6 @@ fn some_change() -> impl Strategy<Value = Change> {
         1 => some_mesh_config().prop_map(Change::MeshConfig),
         2 => some_gateway_route().prop_map(Change::GatewayRoute),
         1 => some_gateway_route().prop_map(|route| Change::GatewayRouteGone(route.kind, route.key)),
-        1 => prop::sample::subsequence(HOSTS.to_vec(), 0..=2)
-            .prop_map(|hosts| Change::MeshConfig(hosts.into_iter().map(Into::into).collect())),
         1 => some_policy().prop_map(|policy| Change::PolicyGone(policy.key)),
     ]
 }

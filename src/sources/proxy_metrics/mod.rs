@@ -106,11 +106,11 @@ impl ProxyMetrics {
         let answered = answers.filter(|answered| std::future::ready(*answered)).count().await;
         let count = |pods: usize| u32::try_from(pods).unwrap_or(u32::MAX);
         let answers = Answers { asked: count(asked), silent: count(asked - answered) };
-        match answers.silent {
-            0 => debug!(%fence, asked, "the proxies of a fence's pods have told what they have counted"),
-            silent => {
-                warn!(%fence, asked, silent, "proxies of a fence's pods do not tell what they have counted")
-            }
+        let silent = answers.silent;
+        if silent > 0 {
+            warn!(%fence, asked, silent, "proxies of a fence's pods do not tell what they have counted");
+        } else {
+            debug!(%fence, asked, "the proxies of a fence's pods have told what they have counted");
         }
         // Behind the observations: whoever sees that they were asked sees what they told.
         let _ = self.told.send(Change::ProxiesAsked(fence.clone(), answers)).await;

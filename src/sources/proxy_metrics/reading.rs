@@ -119,7 +119,9 @@ mod tests {
     fn read(lines: &[&str]) -> (Vec<Outcome>, Vec<String>) {
         let (graph, caller) = (graph(), Caller::Pod(ObjectKey::new("shop", "client-1")));
         let mut reading = Reading::new(&graph, caller, DETOUR, Timestamp::UNIX_EPOCH);
-        lines.iter().for_each(|line| reading.read(Some(line)));
+        for line in lines {
+            reading.read(Some(line));
+        }
         let (tally, news) = reading.into_news();
         let mut hosts: Vec<_> = news.iter().map(|call| call.host.to_string()).collect();
         hosts.sort();
