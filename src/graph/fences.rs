@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::names::{HostNames, wildcards};
 use super::registry::{discard, insert};
-use super::{Caller, Labels, Learning, ObjectKey, PodSelection, Want, Wanted};
-use crate::api::{self, DependencySource, Mode, SidecarPolicy};
+use super::{Known, Labels, Learning, ObjectKey, Observation, PodSelection, Want, Wanted};
+use crate::api::{self, Mode, SidecarPolicy};
 
 /// What matters of a fence: whom it is for, what it asks for, and what was learned before.
 #[derive(Clone, Debug, Default)]
@@ -39,51 +39,6 @@ pub struct Terms {
     pub sidecar_policy: Option<SidecarPolicy>,
     /// Its label `istio.io/rev`.
     pub revision: Option<Arc<str>>,
-}
-
-/// A call that was seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Observation {
-    /// Who called.
-    pub caller: Caller,
-    /// The host that it called, after routing.
-    pub host: Arc<str>,
-    /// Who saw it.
-    pub source: DependencySource,
-    /// When.
-    pub seen: Timestamp,
-}
-
-/// A learned dependency.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
-    /// The namespaces that defined the host when it was learned. Kept, so that a Service that is replaced does
-    /// not cost its callers a detour.
-    pub namespaces: BTreeSet<Arc<str>>,
-    /// Who saw calls to it.
-    pub sources: BTreeSet<DependencySource>,
-    /// When the first call was seen.
-    pub first_seen: Timestamp,
-    /// When the last call was seen, [`Learning::precision`] behind at most.
-    pub last_seen: Timestamp,
-}
-
-impl Known {
-    /// Whether noting a call changes what is known, apart from the end of `last_seen`.
-    fn is_added_to_by(&self, call: &Observation, namespaces: &[Arc<str>], learning: &Learning) -> bool {
-        self.is_stale(call.seen, learning.precision())
-            || call.seen < self.first_seen
-            || !self.sources.contains(&call.source)
-            || namespaces.iter().any(|namespace| !self.namespaces.contains(namespace))
-    }
-
-    /// What both say together. Commutative and associative: the order in which facts come in is no matter.
-    fn merge(&mut self, other: &Known) {
-        self.namespaces.extend(other.namespaces.iter().cloned());
-        self.sources.extend(&other.sources);
-        self.first_seen = self.first_seen.min(other.first_seen);
-        self.last_seen = self.last_seen.max(other.last_seen);
-    }
 }
 
 /// A fence as the graph knows it.
@@ -127,6 +82,8 @@ pub(super) struct Fences {
     wanted_by: HashMap<Arc<str>, OrdSet<ObjectKey>>,
     /// The hosts that are asked for, to be found by a wildcard.
     names: HostNames,
+    /// Host → the fences that have learned it. Its name of a host is the one that they all share.
+    known_by: HashMap<Arc<str>, OrdSet<ObjectKey>>,
     /// The fences that select pods of whose earlier calls nothing was told yet.
     without_history: OrdSet<ObjectKey>,
 }
@@ -196,7 +153,7 @@ impl Fences {
 
     /// The fences that have learned `host`.
     pub(super) fn knowing(&self, host: &str) -> impl Iterator<Item = &ObjectKey> {
-        self.by_key.iter().filter(|(_, facts)| facts.known.contains_key(host)).map(|(key, _)| key)
+        self.known_by.get(host).into_iter().flatten()
     }
 
     /// The fences that a pod with these labels is in.
@@ -211,7 +168,7 @@ impl Fences {
 
     /// Takes a fence in; what is known of it already stays known.
     pub(super) fn apply(&mut self, fence: Fence, labels: Option<Labels>, learning: Learning) {
-        let old = self.remove(&fence.key);
+        let old = self.take(&fence.key);
         let same = old.as_ref().filter(|old| old.labels == labels);
         let history_told = same.is_some_and(|old| old.history_told);
         let answers = same.and_then(|old| old.answers);
@@ -220,7 +177,7 @@ impl Fences {
             None => (OrdMap::new(), None),
         };
         for (host, fact) in fence.known {
-            note(&mut known, host, fact);
+            note(&mut known, &mut self.known_by, &fence.key, host, fact);
         }
         for want in &fence.wants {
             let Some(word) = want.hosts.word() else { continue };
@@ -239,7 +196,15 @@ impl Fences {
         self.by_key.insert(fence.key, facts);
     }
 
-    pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<FenceFacts> {
+    pub(super) fn remove(&mut self, key: &ObjectKey) {
+        let Some(facts) = self.take(key) else { return };
+        for host in facts.known.keys() {
+            discard(&mut self.known_by, host, key);
+        }
+    }
+
+    /// Takes a fence out, but for the hosts that it knows.
+    fn take(&mut self, key: &ObjectKey) -> Option<FenceFacts> {
         let facts = self.by_key.remove(key)?;
         for word in facts.wants.iter().filter_map(|want| want.hosts.word()) {
             discard(&mut self.wanted_by, &word, key);
@@ -265,7 +230,8 @@ impl Fences {
             None => true,
         };
         if news {
-            note(&mut facts.known, call.host.clone(), call.as_known(&namespaces));
+            let fact = call.as_known(&namespaces);
+            note(&mut facts.known, &mut self.known_by, key, call.host.clone(), fact);
         }
         news
     }
@@ -276,6 +242,7 @@ impl Fences {
         for (host, last_seen) in hosts {
             if facts.known.get(host).is_some_and(|known| known.last_seen <= *last_seen) {
                 facts.known.remove(host);
+                discard(&mut self.known_by, host, key);
             }
         }
     }
@@ -290,20 +257,18 @@ impl FenceFacts {
     }
 }
 
-impl Observation {
-    fn as_known(&self, namespaces: &[Arc<str>]) -> Known {
-        Known {
-            namespaces: namespaces.iter().cloned().collect(),
-            sources: BTreeSet::from([self.source]),
-            first_seen: self.seen,
-            last_seen: self.seen,
-        }
+/// Notes a fact of a fence, and in the index, if it is the first of its host, which fence it is.
+fn note(
+    known: &mut OrdMap<Arc<str>, Known>,
+    known_by: &mut HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    fence: &ObjectKey,
+    host: Arc<str>,
+    fact: Known,
+) {
+    if let Some(old) = known.get_mut(&host) {
+        return old.merge(&fact);
     }
-}
-
-fn note(known: &mut OrdMap<Arc<str>, Known>, host: Arc<str>, fact: Known) {
-    match known.get_mut(&host) {
-        Some(old) => old.merge(&fact),
-        None => drop(known.insert(host, fact)),
-    }
+    let host = known_by.get_key_value(&host).map_or(host, |(shared, _)| shared.clone());
+    insert(known_by, &host, fence.clone());
+    known.insert(host, fact);
 }

@@ -105,11 +105,3 @@ impl FenceFacts {
         registry.definers_of(host).filter(|namespace| self.learning.allows(namespace))
     }
 }
-
-impl Known {
-    /// Whether a call at `now` is worth noting although the host is known.
-    #[must_use]
-    pub fn is_stale(&self, now: Timestamp, precision: SignedDuration) -> bool {
-        now.duration_since(self.last_seen) >= precision
-    }
-}

@@ -150,3 +150,33 @@ fn a_copy_of_the_graph_does_not_change_with_it() {
     assert_eq!(copy.judge(&ip(1).into(), REVIEWS, at(0)), Judgement::New);
     assert_eq!(fences_of(&copy, 3), in_fences(&[]));
 }
+
+fn some_knowledge() -> impl Strategy<Value = Change> {
+    let host = || prop::sample::select(vec![REVIEWS, RATINGS, EXAMPLE]);
+    let key = || prop::sample::select(vec!["shop/client", "shop/web"]).prop_map(key);
+    prop_oneof![
+        4 => (1u8..=3, host(), 0i64..240).prop_map(|(caller, host, minute)| call(caller, host, minute)),
+        2 => (key(), host()).prop_map(|(key, host)| {
+            let known = vec![(host.into(), knowledge(&["shop"], 0, 0))];
+            Change::Fence(Fence { key, known, ..Fence::default() })
+        }),
+        1 => key().prop_map(Change::FenceGone),
+        2 => (key(), host(), 0i64..240)
+            .prop_map(|(key, host, minute)| Change::Forget(key, vec![(host.into(), at(minute))])),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_host_leads_to_the_fences_that_know_it(changes in prop::collection::vec(some_knowledge(), 0..24)) {
+        let mut graph = shop();
+        for change in changes {
+            graph.apply(change);
+            for host in [REVIEWS, RATINGS, EXAMPLE] {
+                let knowing = |key: &&ObjectKey| graph.fence(key).is_some_and(|facts| facts.known.contains_key(host));
+                let expected: BTreeSet<_> = graph.fence_keys().filter(knowing).collect();
+                prop_assert_eq!(graph.fences.knowing(host).collect::<BTreeSet<_>>(), expected);
+            }
+        }
+    }
+}
