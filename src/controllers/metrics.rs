@@ -32,6 +32,11 @@ pub(super) enum Written {
     ServiceEntry,
 }
 
+impl Written {
+    const ALL: [Self; 6] =
+        [Self::Sidecar, Self::Status, Self::Finalizer, Self::Event, Self::Fence, Self::Deletions];
+}
+
 impl Metrics {
     /// Makes the metrics and registers them.
     pub fn register(registry: &mut Registry) -> Self {
@@ -41,7 +46,7 @@ impl Metrics {
             learning: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             expired: Counter::default(),
         };
-        for kind in [Written::Sidecar, Written::Status, Written::Finalizer, Written::Event] {
+        for kind in Written::ALL {
             drop(metrics.writes.get_or_create(&WriteLabels { kind, result: "ok" }));
         }
         registry.register(
