@@ -79,7 +79,7 @@ fn fences_and_dependencies_are_counted_as_they_stand() {
 #[test]
 fn every_kind_of_write_is_counted_from_the_start() {
     let text = exposed();
-    let kinds = ["Sidecar", "Status", "Finalizer", "Event", "Fence", "Deletions"];
+    let kinds = ["Sidecar", "Status", "Finalizer", "Event", "Fence", "Deletions", "ServiceEntry"];
     for kind in kinds {
         let line = format!(r#"palisade_writes_total{{kind="{kind}",result="ok"}} 0"#);
         assert!(text.lines().any(|have| have == line), "{line} is missing in\n{text}");

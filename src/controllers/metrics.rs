@@ -33,8 +33,15 @@ pub(super) enum Written {
 }
 
 impl Written {
-    const ALL: [Self; 6] =
-        [Self::Sidecar, Self::Status, Self::Finalizer, Self::Event, Self::Fence, Self::Deletions];
+    const ALL: [Self; 7] = [
+        Self::Sidecar,
+        Self::Status,
+        Self::Finalizer,
+        Self::Event,
+        Self::Fence,
+        Self::Deletions,
+        Self::ServiceEntry,
+    ];
 }
 
 impl Metrics {
