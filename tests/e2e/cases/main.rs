@@ -94,7 +94,8 @@ fn main() -> Result<()> {
         case("live", |world| live::run(world).boxed_local()),
         // The last: it uninstalls.
         case("clean-up", |world| clean_up::run(world).boxed_local()),
-        // What is not run always but by `make soak`: because some requests fail, which may be the application's fault ...
+        // What is not run always but by `make soak`: because pods that go end before callers' proxies know of it, so that some
+        // requests fail, without any fence as well ...
         case("rolling", |world| rolling::run(world).boxed_local()).with_ignored_flag(true),
         // ... and because it is long.
         case("chaos", |world| chaos::run(world).boxed_local()).with_ignored_flag(true),
