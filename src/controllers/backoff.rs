@@ -1,5 +1,4 @@
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -11,20 +10,19 @@ const LONGEST: Duration = Duration::from_mins(1);
 
 /// How often in a row each object failed: one object's trouble delays only itself.
 #[derive(Debug, Default)]
-pub(super) struct Failures(Mutex<HashMap<ObjectKey, usize>>);
+pub(super) struct Failures(HashMap<ObjectKey, usize>);
 
 impl Failures {
     /// Counts a failure, and tells how long to wait before the next try.
-    pub(super) fn count(&self, key: &ObjectKey) -> Duration {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let attempt = failures.entry(key.clone()).or_default();
+    pub(super) fn count(&mut self, key: &ObjectKey) -> Duration {
+        let attempt = self.0.entry(key.clone()).or_default();
         *attempt += 1;
         delay(*attempt)
     }
 
     /// Forgets the failures of an object that succeeded, or is gone.
-    pub(super) fn clear(&self, key: &ObjectKey) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    pub(super) fn clear(&mut self, key: &ObjectKey) {
+        self.0.remove(key);
     }
 }
 
@@ -45,7 +43,7 @@ mod tests {
 
     #[test]
     fn delays_grow_up_to_a_limit_and_start_anew_after_a_success() {
-        let (failures, key) = (Failures::default(), ObjectKey::new("shop", "reviews"));
+        let (mut failures, key) = (Failures::default(), ObjectKey::new("shop", "reviews"));
         let first = failures.count(&key);
         assert!(first >= FIRST && first <= FIRST * 2, "{first:?}");
         for _ in 0..40 {

@@ -33,6 +33,7 @@ mod sidecars;
 mod switch;
 mod virtual_services;
 mod watches;
+mod work_queue;
 mod write;
 
 pub use auto_fence::{AutoContext, Concerns, Deletions, reconcile as reconcile_auto};

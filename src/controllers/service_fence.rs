@@ -1,30 +1,24 @@
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use jiff::Timestamp;
-use kube::runtime::controller::{Action, Config, Error as RunError, applier};
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
-use super::backoff::Failures;
 use super::error::Error;
 use super::mesh::{Mesh, Message};
 use super::metrics::Metrics;
 use super::switch::Switch;
 use super::watches::Caches;
+use super::work_queue::work;
 use super::write::{FINALIZER, Writer};
 use crate::api::ServiceFence;
 use crate::fence::{Input, MANAGER, Plan, Settings, SidecarAction, is_owned_by, may_force, plan};
 use crate::graph::{Change, ObjectKey};
 use crate::istio::Sidecar;
 use crate::sources::proxy_metrics::Queue;
-
-/// How many fences are worked on at once.
-const CONCURRENCY: u16 = 32;
 
 /// What the reconciler works with.
 pub struct Context {
@@ -34,7 +28,6 @@ pub struct Context {
     settings: Settings,
     writer: Writer,
     metrics: Metrics,
-    failures: Failures,
     to_ask: Queue,
 }
 
@@ -52,8 +45,7 @@ impl Context {
     ) -> Self {
         let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.into(), instance });
         let writer = Writer { client, recorder, metrics: metrics.clone() };
-        let (failures, to_ask) = (Failures::default(), Queue::default());
-        Self { mesh, caches, switch, settings, writer, metrics, failures, to_ask }
+        Self { mesh, caches, switch, settings, writer, metrics, to_ask: Queue::default() }
     }
 
     /// The same, naming in `queue` the fences whose pods' proxies are to be asked what they have counted.
@@ -71,55 +63,36 @@ impl Context {
 }
 
 /// Reconciles the fences that `keys` names, until that stream ends.
-pub(super) async fn run(context: Arc<Context>, keys: impl Stream<Item = ObjectKey> + Send + 'static) {
-    let queue = keys.map(|key| {
-        let reference = ObjectRef::<ServiceFence>::new(&key.name).within(&key.namespace);
-        Ok::<_, watcher::Error>(reference)
-    });
-    let store = context.caches.fences.store().clone();
-    let config = Config::default().concurrency(CONCURRENCY);
-    let boxed = |fence, context| Box::pin(reconcile(fence, context));
-    let on_error = |fence: Arc<_>, error: &_, context: Arc<_>| on_error(&fence, error, &context);
-    applier(boxed, on_error, context.clone(), store, queue.boxed(), config)
-        .for_each(|result| {
-            // A fence that was named by a change and deleted meanwhile: nothing of it is to be kept.
-            if let Err(RunError::ObjectNotFound(gone)) = result {
-                context.failures.clear(&ObjectKey::new(gone.namespace.unwrap_or_default(), gone.name));
+pub(super) async fn run(context: Arc<Context>, keys: impl Stream<Item = ObjectKey>) {
+    work("a fence", keys, |key| {
+        let context = context.clone();
+        async move {
+            match context.caches.fences.get(&key) {
+                Some(fence) => reconcile(fence, context).await,
+                // It was named by a change, and deleted meanwhile.
+                None => Ok(None),
             }
-            std::future::ready(())
-        })
-        .await;
+        }
+    })
+    .await;
 }
 
-fn on_error(fence: &ServiceFence, error: &Error, context: &Context) -> Action {
-    let key = ObjectKey::of(fence);
-    let delay = context.failures.count(&key);
-    warn!(fence = %key, %error, ?delay, "a fence could not be brought about; it is tried again");
-    Action::requeue(delay)
-}
-
-/// Brings one fence about: gathers, decides, writes.
+/// Brings one fence about, as it is known last: gathers, decides, writes. Tells when to look again, even if nothing
+/// changes.
 ///
 /// # Errors
 /// If a write failed; what was written before stands, and the next try starts from there.
-pub async fn reconcile(fence: Arc<ServiceFence>, context: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile(fence: Arc<ServiceFence>, context: Arc<Context>) -> Result<Option<Timestamp>, Error> {
     let started = Instant::now();
     let key = ObjectKey::of(fence.as_ref());
-    let fence = context.caches.fences.get(&key).unwrap_or(fence);
     let sidecar = context.caches.sidecars.get(&key);
     let plan = context.decide(&fence, sidecar.as_deref());
     if plan.ask {
         context.to_ask.add(&key);
     }
     context.carry_out(&key, &fence, sidecar.as_deref(), &plan).await?;
-    context.failures.clear(&key);
     context.metrics.reconciled(started);
-    Ok(next(plan.wake))
-}
-
-fn next(wake: Option<Timestamp>) -> Action {
-    let delay = |at| Duration::try_from(Timestamp::now().until(at).ok()?).ok();
-    wake.map_or_else(Action::await_change, |at| Action::requeue(delay(at).unwrap_or_default()))
+    Ok(plan.wake)
 }
 
 impl Context {
