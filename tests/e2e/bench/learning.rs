@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use bed::cli::Component;
 use bed::mesh::{AccessLog, Mesh, entry, is_trimmed};
 use bed::wait::until;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -33,7 +34,10 @@ pub(crate) async fn run(mesh: &Mesh) -> Result<()> {
     let operator = Operator::start(mesh, &["--drain", "1s", "--open-settle", "1s"])?;
     until_fenced(mesh).await?;
     println!("{:<58} {:.1} s", "start → all Sidecars written", started.elapsed().as_secs_f64());
+    let before = (shares(mesh, &operator).await?, cpu(mesh, &operator).await?);
     let result = measure(mesh).await;
+    print_shares(before.0, shares(mesh, &operator).await?);
+    print_cpu(before.1, cpu(mesh, &operator).await?);
     operator.print_memory("operator's resident memory")?;
     drop(operator);
     mesh.kubectl(&[
@@ -50,6 +54,59 @@ pub(crate) async fn run(mesh: &Mesh) -> Result<()> {
     .ok();
     mesh.kubectl(&["delete", "namespace", NS, "--wait=false"]).await?;
     result
+}
+
+/// Histograms that tell where the time goes: the sum in seconds, and the count.
+type Shares = [(&'static str, (f64, f64)); 4];
+
+async fn shares(mesh: &Mesh, operator: &Operator) -> Result<Shares> {
+    let (applied, status) =
+        (["resource=\"sidecars\"", "verb=\"APPLY\""], ["resource=\"servicefences\"", "verb=\"APPLY\""]);
+    let request = "apiserver_request_duration_seconds";
+    let webhook = "apiserver_admission_webhook_admission_duration_seconds";
+    Ok([
+        (
+            "operator: call seen → Sidecar with its cluster applied",
+            operator.histogram("palisade_learning_duration_seconds").await?,
+        ),
+        ("API server: applying a Sidecar, webhook included", histogram(mesh, request, &applied).await?),
+        ("API server: istiod's webhook", histogram(mesh, webhook, &["validation.istio.io"]).await?),
+        ("API server: applying a fence's status", histogram(mesh, request, &status).await?),
+    ])
+}
+
+/// A histogram of the API server.
+async fn histogram(mesh: &Mesh, name: &str, labels: &[&str]) -> Result<(f64, f64)> {
+    let of = async |suffix| mesh.metric(Component::Apiserver, &format!("{name}_{suffix}"), labels).await;
+    Ok((of("sum").await?, of("count").await?))
+}
+
+/// The processor time that each has used, in seconds.
+async fn cpu(mesh: &Mesh, operator: &Operator) -> Result<[(&'static str, f64); 3]> {
+    let of = async |component| mesh.metric(component, "process_cpu_seconds_total", &[]).await;
+    Ok([
+        ("operator", operator.cpu()?),
+        ("API server", of(Component::Apiserver).await?),
+        ("istiod", of(Component::Istiod).await?),
+    ])
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for the eye")]
+fn print_cpu(before: [(&'static str, f64); 3], after: [(&'static str, f64); 3]) {
+    for ((what, earlier), (_, later)) in before.into_iter().zip(after) {
+        println!(
+            "{:<58} {:.1} ms",
+            format!("{what}: processor time for an edge"),
+            (later - earlier) * 1000.0 / EDGES as f64
+        );
+    }
+}
+
+fn print_shares(before: Shares, after: Shares) {
+    for ((what, (earlier, first)), (_, (sum, count))) in before.into_iter().zip(after) {
+        let (times, mean) = (count - first, (sum - earlier) * 1000.0 / (count - first));
+        println!("{what:<58} n={times:<5} mean {mean:.1} ms");
+    }
 }
 
 async fn populate(mesh: &Mesh) -> Result<()> {

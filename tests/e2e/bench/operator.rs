@@ -45,14 +45,21 @@ impl Operator {
     /// Waits until it says that it is ready.
     pub(crate) async fn until_ready(&self) -> Result<()> {
         until("the operator is ready", LIMIT, async || {
-            let mut stream = TcpStream::connect(HTTP).await?;
-            stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").await?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await?;
+            let answer = get("/readyz").await?;
             ensure!(answer.lines().next().is_some_and(|line| line.ends_with("200 OK")), "{answer}");
             Ok(())
         })
         .await
+    }
+
+    /// A histogram of its own: the sum, in seconds, and the count.
+    pub(crate) async fn histogram(&self, name: &str) -> Result<(f64, f64)> {
+        let text = get("/metrics").await?;
+        let sample = |suffix: &str| {
+            let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(suffix));
+            values.next().and_then(|value| value.trim().parse().ok()).context("no such metric")
+        };
+        Ok((sample("_sum")?, sample("_count")?))
     }
 
     pub(crate) fn print_memory(&self, what: &str) -> Result<()> {
@@ -84,6 +91,14 @@ impl Operator {
         let pid = self.0.id().context("the operator has ended")?;
         Ok(std::fs::read_to_string(format!("/proc/{pid}/{file}"))?)
     }
+}
+
+async fn get(path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(HTTP).await?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 pub(crate) async fn apply_crds(mesh: &Mesh) -> Result<()> {
