@@ -18,8 +18,9 @@ use futures::stream;
 use http::uri::PathAndQuery;
 use jiff::Timestamp;
 use palisade::api::DependencySource;
-use palisade::graph::{Change, Graph, Observation};
-use palisade::sources::access_log::{Outcome, Peers, serve};
+use palisade::graph::{Change, Graph, Judgement, Observation};
+use palisade::sources::access_log::{Peers, serve};
+use palisade::sources::{Outcome, Unusable};
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -135,10 +136,10 @@ fn server(
     })?;
     let cpu = thread_cpu()?.saturating_sub(before);
     learning.join().map_err(|_| "the owner panicked")?;
-    let outcomes =
-        [Outcome::New, Outcome::Stale, Outcome::Known, Outcome::UnknownCaller, Outcome::NotOutbound];
+    let judged = [Judgement::New, Judgement::Stale, Judgement::Known, Judgement::UnknownCaller];
+    let outcomes = judged.into_iter().map(Outcome::from).chain([Unusable::NotOutbound.into()]);
     Ok(Served {
-        read: outcomes.map(|outcome| metrics.entries(outcome)).iter().sum(),
+        read: outcomes.map(|outcome| metrics.entries(outcome)).sum(),
         dropped: metrics.dropped(),
         cpu,
     })

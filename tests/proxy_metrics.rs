@@ -21,10 +21,11 @@ use futures::{StreamExt, stream};
 use jiff::SignedDuration;
 use palisade::api::DependencySource;
 use palisade::graph::{
-    Answers, Caller, Change, Fence, Graph, Labels, ObjectKey, Observation, Pod, PodSelection, Proxy, Service,
+    Answers, Caller, Change, Fence, Graph, Judgement, Labels, ObjectKey, Observation, Pod, PodSelection,
+    Proxy, Service,
 };
 use palisade::sources::Observer;
-use palisade::sources::proxy_metrics::{Metrics, Outcome, ProxyMetrics, Queue, Settings};
+use palisade::sources::proxy_metrics::{Metrics, ProxyMetrics, Queue, Settings};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -107,7 +108,7 @@ async fn what_pods_have_used_is_handed_over_before_it_is_told_that_they_were_ask
     let (answers, seen, metrics) = ask(vec![|| USED.into_response(), || "".into_response()]).await;
     assert_eq!(answers, Answers { asked: 2, silent: 0 });
     assert_eq!(seen, ["shop/client-1 redis.shop.svc.cluster.local", &format!("shop/client-1 {REVIEWS}")]);
-    assert_eq!((metrics.requests("ok"), metrics.series(Outcome::New)), (2, 2));
+    assert_eq!((metrics.requests("ok"), metrics.series(Judgement::New)), (2, 2));
 }
 
 #[tokio::test]

@@ -151,6 +151,33 @@ pub enum Judgement {
     UnknownHost,
 }
 
+impl Judgement {
+    /// Every judgement, each at its own number.
+    pub const ALL: [Self; 7] = [
+        Self::New,
+        Self::Stale,
+        Self::Known,
+        Self::Refused,
+        Self::UnknownCaller,
+        Self::Unfenced,
+        Self::UnknownHost,
+    ];
+
+    /// The word for it, in metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Stale => "stale",
+            Self::Known => "known",
+            Self::Refused => "refused",
+            Self::UnknownCaller => "unknown_caller",
+            Self::Unfenced => "unfenced",
+            Self::UnknownHost => "unknown_host",
+        }
+    }
+}
+
 /// The whole of what is known. Cloning it is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {

@@ -3,6 +3,7 @@
 
 pub mod access_log;
 mod host;
+mod outcome;
 pub mod prometheus;
 pub mod proxy_metrics;
 
@@ -10,6 +11,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
+
+pub use outcome::{Outcome, Unusable};
 
 use crate::graph::{Graph, Observation, PassedThrough};
 

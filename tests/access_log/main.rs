@@ -25,9 +25,11 @@ use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::
 use envoy_types::pb::google::protobuf::UInt32Value;
 use jiff::{SignedDuration, Timestamp};
 use palisade::graph::{
-    CallerPattern, Change, ExternalPolicy, Graph, Labels, Learning, ObjectKey, PassedThrough, Policy,
+    CallerPattern, Change, ExternalPolicy, Graph, Judgement, Labels, Learning, ObjectKey, PassedThrough,
+    Policy,
 };
-use palisade::sources::access_log::{Ingest, Message, Metrics, Outcome, Unreadable, limits};
+use palisade::sources::Unusable;
+use palisade::sources::access_log::{Ingest, Message, Metrics, Unreadable, limits};
 use prometheus_client::registry::Registry;
 use prost::Message as _;
 
@@ -51,8 +53,8 @@ fn a_call_is_news_once() {
     read(&owner, &message(vec![call(0, 1)]), noon());
     assert_eq!(owner.learn(), []);
     assert_eq!((owner.known(0), owner.known(1)), (vec![host(1)], vec![]));
-    assert_eq!(owner.metrics.entries(Outcome::New), 3);
-    assert_eq!(owner.metrics.entries(Outcome::Known), 1);
+    assert_eq!(owner.metrics.entries(Judgement::New), 3);
+    assert_eq!(owner.metrics.entries(Judgement::Known), 1);
 }
 
 #[test]
@@ -68,7 +70,7 @@ fn a_call_that_was_not_seen_for_a_while_is_handed_on_again() {
     assert_eq!(owner.learn(), []);
     read(&owner, &message(vec![call(0, 0)]), noon() + Learning::default().precision());
     assert_eq!(owner.learn().len(), 1);
-    assert_eq!(owner.metrics.entries(Outcome::Stale), 1);
+    assert_eq!(owner.metrics.entries(Judgement::Stale), 1);
 }
 
 #[test]
@@ -109,7 +111,7 @@ fn a_connection_that_was_passed_through_is_handed_on_by_its_server_name() {
     let expected = PassedThrough { caller: caller(0).into(), host: "api.example.org".into(), port: 443 };
     assert_eq!(passed_through.try_recv().ok(), Some(expected));
     assert!(passed_through.try_recv().is_err());
-    assert_eq!((owner.metrics.entries(Outcome::New), owner.metrics.entries(Outcome::NotOutbound)), (2, 3));
+    assert_eq!((owner.metrics.entries(Judgement::New), owner.metrics.entries(Unusable::NotOutbound)), (2, 3));
     assert!(owner.learn().is_empty(), "a host is learned when its entry has come");
     read(&owner, &tcp((0..5).map(|n| passed(0, Some(&format!("{n}.example.org")))).collect()), noon());
     assert_eq!(owner.metrics.dropped(), 3, "what does not fit is dropped");
@@ -119,7 +121,7 @@ fn a_connection_that_was_passed_through_is_handed_on_by_its_server_name() {
 fn a_connection_that_was_passed_through_teaches_nothing_unless_it_is_asked_for() {
     let mut owner = Owner::new(graph(1, 1), 8);
     read(&owner, &tcp(vec![passed(0, Some("api.example.org"))]), noon());
-    assert_eq!(owner.metrics.entries(Outcome::NotOutbound), 1);
+    assert_eq!(owner.metrics.entries(Unusable::NotOutbound), 1);
     assert!(owner.learn().is_empty());
 }
 
@@ -129,7 +131,7 @@ fn a_call_that_the_global_proxy_dispatched_teaches_nothing() {
     let mut dispatched = call(0, 0);
     dispatched.common_properties.as_mut().unwrap().route_name = "palisade-dispatch/mail".to_owned();
     read(&owner, &message(vec![dispatched]), noon());
-    assert_eq!(owner.metrics.entries(Outcome::Dispatched), 1);
+    assert_eq!(owner.metrics.entries(Unusable::Dispatched), 1);
     assert!(owner.learn().is_empty());
 }
 
@@ -194,8 +196,8 @@ fn entries_of_unknown_callers_and_hosts_are_counted_and_leave_nothing() {
         .map(|number| entry(&caller(0).to_string(), &format!("outbound|80||h{number}.example.com")));
     read(&owner, &message(strangers.chain(inventions).collect()), noon());
     assert_eq!(owner.learn(), []);
-    assert_eq!(owner.metrics.entries(Outcome::UnknownCaller), 2_000);
-    assert_eq!(owner.metrics.entries(Outcome::UnknownHost), 20_000);
+    assert_eq!(owner.metrics.entries(Judgement::UnknownCaller), 2_000);
+    assert_eq!(owner.metrics.entries(Judgement::UnknownHost), 20_000);
 }
 
 #[test]
@@ -295,7 +297,7 @@ fn who_is_refused_by_a_guarded_host_learns_nothing() {
     let refused = vec![answered(call(0, 0), 403); 50];
     read(&owner, &message(refused), noon());
     read(&owner, &message(vec![call(0, 0)]), noon());
-    assert_eq!((owner.learn().len(), owner.metrics.entries(Outcome::Denied)), (0, 51));
+    assert_eq!((owner.learn().len(), owner.metrics.entries(Unusable::Denied)), (0, 51));
     read(&owner, &message(vec![answered(call(0, 0), 200)]), noon());
     assert_eq!((owner.learn().len(), owner.known(0)), (1, vec![host(0)]));
 }
@@ -305,7 +307,7 @@ fn a_403_of_a_host_that_nobody_guards_teaches_like_any_answer() {
     let mut owner = Owner::new(graph(1, 2), 8);
     guard(&owner, 0);
     read(&owner, &message(vec![answered(call(0, 1), 403)]), noon());
-    assert_eq!((owner.learn().len(), owner.metrics.entries(Outcome::New)), (1, 1));
+    assert_eq!((owner.learn().len(), owner.metrics.entries(Judgement::New)), (1, 1));
 }
 
 #[test]
@@ -320,7 +322,7 @@ fn a_tcp_connection_to_a_guarded_host_teaches_when_the_host_has_answered() {
         StreamAccessLogsMessage { identifier: None, log_entries }
     };
     read(&owner, &of(0, 0), noon());
-    assert_eq!((owner.learn().len(), owner.metrics.entries(Outcome::Denied)), (0, 1));
+    assert_eq!((owner.learn().len(), owner.metrics.entries(Unusable::Denied)), (0, 1));
     read(&owner, &of(0, 1), noon());
     read(&owner, &of(1, 0), noon());
     assert_eq!(owner.learn().len(), 2);

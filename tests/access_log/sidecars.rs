@@ -4,8 +4,9 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::data::accesslog::v3::HttpAccessLogEntry;
 use envoy_types::pb::envoy::service::accesslog::v3::StreamAccessLogsMessage;
 use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::Identifier;
-use palisade::graph::{Caller, ObjectKey};
-use palisade::sources::access_log::{Outcome, Peers};
+use palisade::graph::{Caller, Judgement, ObjectKey};
+use palisade::sources::access_log::Peers;
+use palisade::sources::{Outcome, Unusable};
 use tonic::Code;
 
 use super::mesh::{call, caller, entry, fence, host, message};
@@ -50,7 +51,12 @@ async fn what_a_sidecar_tells_of_others_than_services_teaches_nothing() {
     running.send(vec![said_by(Some(&node(1)), entries)]).await.unwrap();
     let unknown = "sidecar~10.0.0.9~nobody.callers~callers.svc.cluster.local";
     running.send(vec![said_by(Some(unknown), vec![call(1, 1)])]).await.unwrap();
-    for (outcome, count) in [(Outcome::NotOutbound, 2), (Outcome::Detour, 1), (Outcome::UnknownCaller, 1)] {
+    let expected: [(Outcome, u64); 3] = [
+        (Unusable::NotOutbound.into(), 2),
+        (Unusable::Detour.into(), 1),
+        (Judgement::UnknownCaller.into(), 1),
+    ];
+    for (outcome, count) in expected {
         assert_eq!(running.metrics.entries(outcome), count, "{outcome:?}");
     }
     assert!(running.queue.try_recv().is_err());

@@ -12,11 +12,11 @@ use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use palisade::api::DependencySource;
 use palisade::graph::{
-    Caller, Change, Coverage, Covered, Fence, Graph, Labels, ObjectKey, Observation, Pod, PodSelection,
-    Service, Terms,
+    Caller, Change, Coverage, Covered, Fence, Graph, Judgement, Labels, ObjectKey, Observation, Pod,
+    PodSelection, Service, Terms,
 };
-use palisade::sources::Observer;
-use palisade::sources::prometheus::{CallerLabels, Metrics, Outcome, Prometheus, Query, Settings};
+use palisade::sources::prometheus::{CallerLabels, Metrics, Prometheus, Query, Settings};
+use palisade::sources::{Observer, Outcome, Unusable};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -194,16 +194,17 @@ async fn every_series_of_an_answer_is_judged_and_only_news_is_handed_on() {
     assert!(bench.source.ask_lately(at(0)).await);
     let client = "workload shop/client → ";
     assert_eq!(bench.news(), [format!("{client}{RATINGS}"), format!("{client}{REVIEWS}")]);
-    for (outcome, count) in [
-        (Outcome::New, 2),
-        (Outcome::NoCall, 3),
-        (Outcome::Detour, 1),
-        (Outcome::InvalidHost, 2),
-        (Outcome::UnknownHost, 1),
-        (Outcome::Unfenced, 1),
-        (Outcome::UnknownCaller, 1),
-        (Outcome::NoLabels, 2),
-    ] {
+    let expected: [(Outcome, u64); 8] = [
+        (Judgement::New.into(), 2),
+        (Unusable::NoCall.into(), 3),
+        (Unusable::Detour.into(), 1),
+        (Unusable::InvalidHost.into(), 2),
+        (Judgement::UnknownHost.into(), 1),
+        (Judgement::Unfenced.into(), 1),
+        (Judgement::UnknownCaller.into(), 1),
+        (Unusable::NoLabels.into(), 2),
+    ];
+    for (outcome, count) in expected {
         assert_eq!(bench.metrics.series(outcome), count, "{outcome:?}");
     }
 }
@@ -216,7 +217,7 @@ async fn what_is_known_is_not_handed_on_again() {
     bench.learn();
     assert_eq!(bench.known(), [REVIEWS]);
     bench.source.ask_lately(at(1)).await;
-    assert_eq!((bench.news().len(), bench.metrics.series(Outcome::Known)), (0, 1));
+    assert_eq!((bench.news().len(), bench.metrics.series(Judgement::Known)), (0, 1));
 }
 
 #[tokio::test]
@@ -231,7 +232,7 @@ async fn a_caller_can_be_named_by_its_pod() {
     bench.server.answer("calls", vector(&[named("client-5d8f-x"), named("client")]));
     bench.source.ask_lately(at(0)).await;
     assert_eq!(bench.news(), [format!("pod shop/client-5d8f-x → {REVIEWS}")]);
-    assert_eq!(bench.metrics.series(Outcome::UnknownCaller), 1);
+    assert_eq!(bench.metrics.series(Judgement::UnknownCaller), 1);
 }
 
 #[tokio::test]

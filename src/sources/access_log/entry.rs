@@ -7,12 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::metrics::Outcome;
 use super::passthrough::Spoken;
 use super::wire::{
     AccessLogCommon, Address, HttpLogEntry, HttpRequest, HttpResponse, Protocol, TcpConnection, TcpLogEntry,
 };
 use crate::graph::{Asked, Caller, MAX_NAME, is_dns_name};
+use crate::sources::Unusable;
 use crate::sources::host::{NoHost, outbound_host};
 
 /// The header in which a gRPC callee says what came of a call. Whom Envoy's RBAC filter refuses gets nothing but
@@ -63,7 +63,7 @@ enum Answer {
 }
 
 /// Decodes one entry.
-pub(super) fn decode(protocol: Protocol, entry: Bytes) -> Result<LogEntry, Outcome> {
+pub(super) fn decode(protocol: Protocol, entry: Bytes) -> Result<LogEntry, Unusable> {
     let entry = match protocol {
         Protocol::Http => HttpLogEntry::decode(entry).map(|entry| LogEntry {
             common: entry.common_properties,
@@ -76,22 +76,22 @@ pub(super) fn decode(protocol: Protocol, entry: Bytes) -> Result<LogEntry, Outco
             answer: Answer::Tcp(entry.connection_properties),
         }),
     };
-    entry.map_err(|_| Outcome::Malformed)
+    entry.map_err(|_| Unusable::Malformed)
 }
 
 impl LogEntry {
     /// The host at which the call ended that the entry tells of, or why it tells of none.
-    pub(super) fn upstream(&self) -> Result<&str, Outcome> {
-        let common = self.common.as_ref().ok_or(Outcome::NoProperties)?;
+    pub(super) fn upstream(&self) -> Result<&str, Unusable> {
+        let common = self.common.as_ref().ok_or(Unusable::NoProperties)?;
         if common.route_name.starts_with(DISPATCH) {
-            return Err(Outcome::Dispatched);
+            return Err(Unusable::Dispatched);
         }
-        outbound_host(&common.upstream_cluster).map_err(Outcome::from)
+        outbound_host(&common.upstream_cluster).map_err(Unusable::from)
     }
 
     /// The address of the caller.
-    pub(super) fn caller(&self) -> Result<IpAddr, Outcome> {
-        let common = self.common.as_ref().ok_or(Outcome::NoProperties)?;
+    pub(super) fn caller(&self) -> Result<IpAddr, Unusable> {
+        let common = self.common.as_ref().ok_or(Unusable::NoProperties)?;
         ip(common.downstream_remote_address.as_ref())
     }
 
@@ -136,14 +136,14 @@ impl LogEntry {
 }
 
 /// The IP address of a peer; an IPv4 address that is written as IPv6 is the IPv4 address.
-fn ip(address: Option<&Address>) -> Result<IpAddr, Outcome> {
-    let socket = address.and_then(|address| address.socket_address.as_ref()).ok_or(Outcome::NoCaller)?;
-    let text = str::from_utf8(&socket.address).map_err(|_| Outcome::InvalidCaller)?;
-    let ip: IpAddr = text.parse().map_err(|_| Outcome::InvalidCaller)?;
+fn ip(address: Option<&Address>) -> Result<IpAddr, Unusable> {
+    let socket = address.and_then(|address| address.socket_address.as_ref()).ok_or(Unusable::NoCaller)?;
+    let text = str::from_utf8(&socket.address).map_err(|_| Unusable::InvalidCaller)?;
+    let ip: IpAddr = text.parse().map_err(|_| Unusable::InvalidCaller)?;
     Ok(ip.to_canonical())
 }
 
-impl From<NoHost> for Outcome {
+impl From<NoHost> for Unusable {
     fn from(why: NoHost) -> Self {
         match why {
             NoHost::NotOutbound => Self::NotOutbound,

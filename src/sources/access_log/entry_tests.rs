@@ -72,21 +72,21 @@ fn tcp(common_properties: Option<data::AccessLogCommon>) -> Bytes {
     data::TcpAccessLogEntry { common_properties, connection_properties }.encode_to_vec().into()
 }
 
-fn read(entry: Bytes) -> Result<(String, String), Outcome> {
+fn read(entry: Bytes) -> Result<(String, String), Unusable> {
     read_as(Protocol::Http, entry)
 }
 
-fn read_as(protocol: Protocol, entry: Bytes) -> Result<(String, String), Outcome> {
+fn read_as(protocol: Protocol, entry: Bytes) -> Result<(String, String), Unusable> {
     let entry = decode(protocol, entry)?;
     let upstream = entry.upstream()?.to_owned();
     entry.caller().map(|caller| (caller.to_string(), upstream))
 }
 
-fn host_of(cluster: &str) -> Result<String, Outcome> {
+fn host_of(cluster: &str) -> Result<String, Unusable> {
     read(http(Some(common(Some(socket("10.0.0.1")), cluster)))).map(|(_, host)| host)
 }
 
-fn caller_of(caller: Option<core::Address>) -> Result<String, Outcome> {
+fn caller_of(caller: Option<core::Address>) -> Result<String, Unusable> {
     read_as(Protocol::Tcp, tcp(Some(common(caller, "outbound|80||a.example.com")))).map(|(caller, _)| caller)
 }
 
@@ -117,7 +117,7 @@ fn what_is_no_call_of_a_service_is_not_outbound() {
         "OUTBOUND|80||a.example.com",
         " outbound|80||a.example.com",
     ] {
-        assert_eq!(host_of(cluster), Err(Outcome::NotOutbound), "{cluster}");
+        assert_eq!(host_of(cluster), Err(Unusable::NotOutbound), "{cluster}");
     }
 }
 
@@ -135,7 +135,7 @@ fn a_cluster_with_other_parts_is_invalid() {
         "outbound|80||a.example.com|",
         "outbound|80||a|b",
     ] {
-        assert_eq!(host_of(cluster), Err(Outcome::InvalidCluster), "{cluster}");
+        assert_eq!(host_of(cluster), Err(Unusable::InvalidCluster), "{cluster}");
     }
 }
 
@@ -189,7 +189,7 @@ fn a_host_that_cannot_stand_in_a_sidecar_is_invalid() {
         &huge,
     ] {
         let short: String = host.chars().take(60).collect();
-        assert_eq!(host_of(&format!("outbound|80||{host}")), Err(Outcome::InvalidHost), "{short:?}");
+        assert_eq!(host_of(&format!("outbound|80||{host}")), Err(Unusable::InvalidHost), "{short:?}");
         // As the authority, which anybody can write, the same is nobody's business.
         assert_eq!(host_of("outbound|80||a.example.com"), Ok("a.example.com".to_owned()));
     }
@@ -201,15 +201,15 @@ fn the_longest_names_are_valid_and_one_byte_more_is_not() {
     let name = [label.as_str(), &label, &label, &label[..61]].join(".");
     assert_eq!(name.len(), 253);
     assert_eq!(host_of(&format!("outbound|80||{name}")), Ok(name.clone()));
-    assert_eq!(host_of(&format!("outbound|80||{name}a")), Err(Outcome::InvalidHost));
+    assert_eq!(host_of(&format!("outbound|80||{name}a")), Err(Unusable::InvalidHost));
 }
 
 #[test]
 fn a_cluster_that_is_not_utf8_spoils_only_itself() {
     for (cluster, outcome) in [
-        (&b"\xff\xfe"[..], Outcome::NotOutbound),
-        (b"outbound|80||a\xff.com", Outcome::InvalidHost),
-        (b"outbound|\xff||a.com", Outcome::InvalidCluster),
+        (&b"\xff\xfe"[..], Unusable::NotOutbound),
+        (b"outbound|80||a\xff.com", Unusable::InvalidHost),
+        (b"outbound|\xff||a.com", Unusable::InvalidCluster),
     ] {
         let entry = TcpLogEntry {
             common_properties: Some(AccessLogCommon {
@@ -233,14 +233,14 @@ fn the_caller_is_the_downstream_remote_address() {
 
 #[test]
 fn a_caller_without_an_ip_address_is_nobody() {
-    assert_eq!(caller_of(None), Err(Outcome::NoCaller));
-    assert_eq!(caller_of(Some(core::Address { address: None })), Err(Outcome::NoCaller));
-    assert_eq!(caller_of(Some(pipe())), Err(Outcome::NoCaller));
-    assert_eq!(caller_of(Some(internal())), Err(Outcome::NoCaller));
+    assert_eq!(caller_of(None), Err(Unusable::NoCaller));
+    assert_eq!(caller_of(Some(core::Address { address: None })), Err(Unusable::NoCaller));
+    assert_eq!(caller_of(Some(pipe())), Err(Unusable::NoCaller));
+    assert_eq!(caller_of(Some(internal())), Err(Unusable::NoCaller));
     for address in
         ["", "localhost", "10.0.0", "10.0.0.1:80", "[fd00::1]", "fe80::1%eth0", &"1".repeat(1 << 20)]
     {
-        assert_eq!(caller_of(Some(socket(address))), Err(Outcome::InvalidCaller));
+        assert_eq!(caller_of(Some(socket(address))), Err(Unusable::InvalidCaller));
     }
 }
 
@@ -254,15 +254,15 @@ fn both_kinds_of_entries_read_alike() {
 
 #[test]
 fn an_entry_without_common_properties_is_counted_as_such() {
-    assert_eq!(read(http(None)), Err(Outcome::NoProperties));
-    assert_eq!(read_as(Protocol::Tcp, tcp(None)), Err(Outcome::NoProperties));
-    assert_eq!(read(Bytes::new()), Err(Outcome::NoProperties));
+    assert_eq!(read(http(None)), Err(Unusable::NoProperties));
+    assert_eq!(read_as(Protocol::Tcp, tcp(None)), Err(Unusable::NoProperties));
+    assert_eq!(read(Bytes::new()), Err(Unusable::NoProperties));
 }
 
 #[test]
 fn bytes_that_are_no_entry_are_malformed() {
     for bytes in [&b"\x0a\x05"[..], b"\xff", b"\x08\x01", b"\x0a\x02\x10\x01"] {
-        assert_eq!(read(Bytes::from_static(bytes)), Err(Outcome::Malformed), "{bytes:?}");
+        assert_eq!(read(Bytes::from_static(bytes)), Err(Unusable::Malformed), "{bytes:?}");
     }
 }
 

@@ -6,11 +6,12 @@ use jiff::Timestamp;
 
 use super::entry::{LogEntry, Passed, decode};
 use super::limits::BATCH;
-use super::metrics::{Metrics, OpenStream, Outcome, Tally};
+use super::metrics::{Metrics, OpenStream};
 use super::wire::{Message, Protocol, Unreadable};
 use crate::api::DependencySource;
 use crate::graph::{Caller, Graph, Judgement, Observation, PassedThrough};
-use crate::sources::Observer;
+use crate::sources::outcome::Tally;
+use crate::sources::{Observer, Unusable};
 
 /// Reads messages: judges every entry, counts what became of it, and hands on what is news.
 #[derive(Clone, Debug)]
@@ -106,31 +107,31 @@ impl<'a> Reading<'a> {
             Some(caller) => self.direct(caller, &entry),
             None => self.detour(&entry),
         });
-        self.tally.count(outcome.unwrap_or_else(|outcome| outcome));
+        self.tally.count(outcome);
     }
 
     /// A call that came through the global proxy.
-    fn detour(&mut self, entry: &LogEntry) -> Result<Outcome, Outcome> {
+    fn detour(&mut self, entry: &LogEntry) -> Result<Judgement, Unusable> {
         let upstream = match entry.upstream() {
-            Err(Outcome::NotOutbound) => return Err(self.pass_through(entry)),
+            Err(Unusable::NotOutbound) => return self.pass_through(entry),
             upstream => upstream?,
         };
         let (host, caller) =
             (self.graph.called(upstream, || entry.asked()), Caller::Address(entry.caller()?));
         let count = |fence: &_, host: &_| self.metrics.detours().count(fence, host);
         let judgement = self.graph.judge_telling(&caller, host, self.now, count);
-        Ok(self.learn(judgement, &caller, host, upstream, entry))
+        self.learn(judgement, &caller, host, upstream, entry)
     }
 
     /// A call that its proxy made itself; if it went to the global proxy, that tells where it ended.
-    fn direct(&mut self, caller: &Caller, entry: &LogEntry) -> Result<Outcome, Outcome> {
+    fn direct(&mut self, caller: &Caller, entry: &LogEntry) -> Result<Judgement, Unusable> {
         let upstream = entry.upstream()?;
         if *upstream == *self.graph.mesh_wide().global_proxy {
-            return Err(Outcome::Detour);
+            return Err(Unusable::Detour);
         }
         let host = self.graph.called(upstream, || entry.asked());
         let judgement = self.graph.judge(caller, host, self.now);
-        Ok(self.learn(judgement, caller, host, upstream, entry))
+        self.learn(judgement, caller, host, upstream, entry)
     }
 
     fn learn(
@@ -140,34 +141,34 @@ impl<'a> Reading<'a> {
         host: &str,
         upstream: &str,
         entry: &LogEntry,
-    ) -> Outcome {
+    ) -> Result<Judgement, Unusable> {
         if matches!(judgement, Judgement::New | Judgement::Stale) {
             // Only news is worth the question whether the callee was willing.
             if !entry.is_let_in() && self.graph.is_guarded(upstream) {
-                return Outcome::Denied;
+                return Err(Unusable::Denied);
             }
             self.note(caller.clone(), host);
         }
-        judgement.into()
+        Ok(judgement)
     }
 
     /// Counts a call that was passed through, and notes it if it may come to be direct.
-    fn pass_through(&mut self, entry: &LogEntry) -> Outcome {
+    fn pass_through(&mut self, entry: &LogEntry) -> Result<Judgement, Unusable> {
         let Some(Passed { caller, spoken, asked }) = entry.passed_through() else {
-            return Outcome::NotOutbound;
+            return Err(Unusable::NotOutbound);
         };
         for fence in self.graph.workloads().fences_of(&caller).into_iter().flatten() {
             self.metrics.passthrough().count(fence, spoken);
         }
-        let Some((host, port)) = asked else { return Outcome::NotOutbound };
+        let Some((host, port)) = asked else { return Err(Unusable::NotOutbound) };
         let call = PassedThrough { caller, host, port };
         match self.graph.judge_passed_through(&call, self.now) {
-            Judgement::UnknownHost => Outcome::NotOutbound,
+            Judgement::UnknownHost => Err(Unusable::NotOutbound),
             judgement => {
                 if matches!(judgement, Judgement::New | Judgement::Stale) {
                     self.passed.insert(call);
                 }
-                judgement.into()
+                Ok(judgement)
             }
         }
     }

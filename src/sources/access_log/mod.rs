@@ -36,7 +36,7 @@ use tonic::transport::Server;
 use tracing::{info, warn};
 
 pub use ingest::Ingest;
-pub use metrics::{Metrics, Outcome};
+pub use metrics::Metrics;
 pub use wire::{Message, Unreadable};
 
 use super::Observer;

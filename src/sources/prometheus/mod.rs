@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
-pub use metrics::{Metrics, Outcome};
+pub use metrics::Metrics;
 pub use settings::{CallerLabels, Query, Settings, SettingsError};
 
 use super::Observer;

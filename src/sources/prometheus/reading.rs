@@ -6,11 +6,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use prometheus_http_query::response::InstantVector;
 
-use super::metrics::{Outcome, Tally};
 use super::settings::Query;
 use crate::api::DependencySource;
 use crate::graph::{Caller, Graph, Judgement, ObjectKey, Observation};
+use crate::sources::Unusable;
 use crate::sources::host::host_or_cluster;
+use crate::sources::outcome::Tally;
 
 /// The reading of one answer: judges every series, counts what became of it, and keeps what is news.
 pub(super) struct Reading<'a> {
@@ -29,7 +30,7 @@ impl<'a> Reading<'a> {
     }
 
     pub(super) fn read(&mut self, series: &InstantVector) {
-        let outcome = self.judge(series).unwrap_or_else(|outcome| outcome);
+        let outcome = self.judge(series);
         self.tally.count(outcome);
     }
 
@@ -40,22 +41,22 @@ impl<'a> Reading<'a> {
         (self.tally, news.collect())
     }
 
-    fn judge(&mut self, series: &InstantVector) -> Result<Outcome, Outcome> {
+    fn judge(&mut self, series: &InstantVector) -> Result<Judgement, Unusable> {
         let value = series.sample().value();
         if value.is_nan() || value <= 0.0 {
-            return Err(Outcome::NoCall);
+            return Err(Unusable::NoCall);
         }
-        let caller = self.caller(series).ok_or(Outcome::NoLabels)?;
-        let named = series.metric().get(&self.query.callee).ok_or(Outcome::NoLabels)?;
-        let host = host_or_cluster(named).map_err(|_| Outcome::InvalidHost)?;
+        let caller = self.caller(series).ok_or(Unusable::NoLabels)?;
+        let named = series.metric().get(&self.query.callee).ok_or(Unusable::NoLabels)?;
+        let host = host_or_cluster(named).map_err(|_| Unusable::InvalidHost)?;
         if host == self.detour {
-            return Err(Outcome::Detour);
+            return Err(Unusable::Detour);
         }
         let judgement = self.graph.judge(&caller, host, self.now);
         if matches!(judgement, Judgement::New | Judgement::Stale) {
             self.news.insert((caller, host.into()));
         }
-        Ok(judgement.into())
+        Ok(judgement)
     }
 
     fn caller(&self, series: &InstantVector) -> Option<Caller> {

@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-pub use metrics::{Metrics, Outcome};
+pub use metrics::Metrics;
 pub use queue::Queue;
 pub use settings::{Settings, SettingsError};
 

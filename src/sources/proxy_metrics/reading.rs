@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::metrics::{Outcome, Tally};
 use super::sample::{Sample, parse};
 use crate::api::DependencySource;
 use crate::graph::{Caller, Graph, Judgement, Observation};
+use crate::sources::Unusable;
 use crate::sources::host::{NoHost, host_or_cluster, outbound_host};
+use crate::sources::outcome::Tally;
 
 /// Istio's standard metrics (1.31), of which a proxy has its own as the caller (`reporter="source"`) and as the callee.
 const REQUESTS: &str = "istio_requests_total";
@@ -43,11 +44,11 @@ impl<'a> Reading<'a> {
         let of_interest = |name: &str| [REQUESTS, TCP_OPENED, CONNECTIONS, OPEN_CONNECTIONS].contains(&name);
         match line.map(|line| parse(line, of_interest)) {
             Some(Ok(Some(sample))) => {
-                let outcome = self.judge(&sample).unwrap_or_else(|outcome| outcome);
+                let outcome = self.judge(&sample);
                 self.tally.count(outcome);
             }
             Some(Ok(None)) => {}
-            Some(Err(_)) | None => self.tally.count(Outcome::Malformed),
+            Some(Err(_)) | None => self.tally.count(Unusable::Malformed),
         }
     }
 
@@ -60,37 +61,37 @@ impl<'a> Reading<'a> {
         (tally, news.collect())
     }
 
-    fn judge(&mut self, sample: &Sample<'_>) -> Result<Outcome, Outcome> {
+    fn judge(&mut self, sample: &Sample<'_>) -> Result<Judgement, Unusable> {
         if sample.value.is_nan() || sample.value <= 0.0 {
-            return Err(Outcome::NoCall);
+            return Err(Unusable::NoCall);
         }
         let host = host(sample)?;
         if host == self.detour {
-            return Err(Outcome::Detour);
+            return Err(Unusable::Detour);
         }
         let judgement = self.graph.judge(&self.caller, host, self.now);
         if matches!(judgement, Judgement::New | Judgement::Stale) {
             self.news.extend(self.graph.registry().canonical(host));
         }
-        Ok(judgement.into())
+        Ok(judgement)
     }
 }
 
 /// The host that a sample says was called.
-fn host<'a>(sample: &'a Sample<'_>) -> Result<&'a str, Outcome> {
+fn host<'a>(sample: &'a Sample<'_>) -> Result<&'a str, Unusable> {
     let host = match sample.name {
         // Istio ends the names of clusters so in statistics, for the expression that finds them.
         CONNECTIONS | OPEN_CONNECTIONS => {
             outbound_host(sample.label("cluster_name").trim_end_matches(';').as_bytes())
         }
-        _ if sample.label("reporter") != "source" => return Err(Outcome::NotOutbound),
-        _ if sample.label("response_code") == FORBIDDEN => return Err(Outcome::Denied),
-        _ if sample.label("grpc_response_status") == PERMISSION_DENIED => return Err(Outcome::Denied),
+        _ if sample.label("reporter") != "source" => return Err(Unusable::NotOutbound),
+        _ if sample.label("response_code") == FORBIDDEN => return Err(Unusable::Denied),
+        _ if sample.label("grpc_response_status") == PERMISSION_DENIED => return Err(Unusable::Denied),
         _ => host_or_cluster(sample.label("destination_service")),
     };
     host.map_err(|why| match why {
-        NoHost::NotOutbound => Outcome::NotOutbound,
-        NoHost::InvalidCluster | NoHost::InvalidName => Outcome::InvalidHost,
+        NoHost::NotOutbound => Unusable::NotOutbound,
+        NoHost::InvalidCluster | NoHost::InvalidName => Unusable::InvalidHost,
     })
 }
 
@@ -98,6 +99,7 @@ fn host<'a>(sample: &'a Sample<'_>) -> Result<&'a str, Outcome> {
 mod tests {
     use super::*;
     use crate::graph::{Change, Fence, Labels, ObjectKey, Pod, PodSelection, Service};
+    use crate::sources::Outcome;
 
     const DETOUR: &str = "global-proxy.palisade-system.svc.cluster.local";
 
@@ -116,7 +118,7 @@ mod tests {
         graph
     }
 
-    fn read(lines: &[&str]) -> (Vec<Outcome>, Vec<String>) {
+    fn read(lines: &[&str]) -> (Vec<(Outcome, u64)>, Vec<String>) {
         let (graph, caller) = (graph(), Caller::Pod(ObjectKey::new("shop", "client-1")));
         let mut reading = Reading::new(&graph, caller, DETOUR, Timestamp::UNIX_EPOCH);
         for line in lines {
@@ -125,7 +127,7 @@ mod tests {
         let (tally, news) = reading.into_news();
         let mut hosts: Vec<_> = news.iter().map(|call| call.host.to_string()).collect();
         hosts.sort();
-        (tally.seen(), hosts)
+        (tally.met().collect(), hosts)
     }
 
     #[test]
@@ -138,7 +140,7 @@ mod tests {
             "envoy_server_live{} 1",
         ];
         let (outcomes, hosts) = read(&lines);
-        assert_eq!(outcomes, [Outcome::New; 3]);
+        assert_eq!(outcomes, [(Outcome::from(Judgement::New), 3)]);
         assert_eq!(hosts, ["redis.shop.svc.cluster.local", "reviews.shop.svc.cluster.local"]);
     }
 
@@ -146,37 +148,41 @@ mod tests {
     fn what_tells_of_no_call_of_the_pod_teaches_nothing() {
         let detour =
             format!(r#"envoy_cluster_upstream_cx_total{{cluster_name="outbound|15001||{DETOUR}"}} 1"#);
-        for (line, outcome) in [
+        let cases: [(&str, Outcome); 10] = [
             (
                 r#"istio_requests_total{reporter="destination",destination_service="reviews.shop.svc.cluster.local"} 3"#,
-                Outcome::NotOutbound,
+                Unusable::NotOutbound.into(),
             ),
             (
                 r#"istio_requests_total{reporter="source",response_code="403",destination_service="reviews.shop.svc.cluster.local"} 3"#,
-                Outcome::Denied,
+                Unusable::Denied.into(),
             ),
             (
                 r#"istio_requests_total{reporter="source",grpc_response_status="7",destination_service="reviews.shop.svc.cluster.local"} 3"#,
-                Outcome::Denied,
+                Unusable::Denied.into(),
             ),
             (
                 r#"istio_tcp_connections_opened_total{reporter="source",destination_service="unknown"} 3"#,
-                Outcome::UnknownHost,
+                Judgement::UnknownHost.into(),
             ),
             (
                 r#"istio_tcp_connections_opened_total{reporter="source",destination_service=""} 3"#,
-                Outcome::InvalidHost,
+                Unusable::InvalidHost.into(),
             ),
             (
                 r#"envoy_cluster_upstream_cx_active{cluster_name="outbound|6379||redis.shop.svc.cluster.local"} 0"#,
-                Outcome::NoCall,
+                Unusable::NoCall.into(),
             ),
-            (r#"envoy_cluster_upstream_cx_total{cluster_name="inbound|9080||;"} 4"#, Outcome::NotOutbound),
-            (r#"envoy_cluster_upstream_cx_total{cluster_name="xds-grpc"} 4"#, Outcome::NotOutbound),
-            (detour.as_str(), Outcome::Detour),
-            ("istio_requests_total{ 3", Outcome::Malformed),
-        ] {
-            assert_eq!(read(&[line]), (vec![outcome], vec![]), "{line}");
+            (
+                r#"envoy_cluster_upstream_cx_total{cluster_name="inbound|9080||;"} 4"#,
+                Unusable::NotOutbound.into(),
+            ),
+            (r#"envoy_cluster_upstream_cx_total{cluster_name="xds-grpc"} 4"#, Unusable::NotOutbound.into()),
+            (detour.as_str(), Unusable::Detour.into()),
+            ("istio_requests_total{ 3", Unusable::Malformed.into()),
+        ];
+        for (line, outcome) in cases {
+            assert_eq!(read(&[line]), (vec![(outcome, 1)], vec![]), "{line}");
         }
     }
 }
