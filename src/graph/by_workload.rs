@@ -1,8 +1,8 @@
 use std::net::IpAddr;
 
-use imbl::{HashMap, OrdMap};
+use imbl::OrdMap;
 
-use super::{Labels, ObjectKey, Pod};
+use super::{HashMap, Labels, ObjectKey, Pod};
 
 /// Who made a call, as the one who saw it can tell.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

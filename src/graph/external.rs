@@ -7,7 +7,7 @@ mod hosts;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use imbl::{HashMap, OrdMap};
+use imbl::OrdMap;
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -15,7 +15,8 @@ pub use hosts::ExternalHost;
 
 use super::names::is_covered_by;
 use super::{
-    Caller, FenceFacts, Graph, Judgement, MAX_NAME, ObjectKey, Observation, ServiceEntry, is_dns_name,
+    Caller, FenceFacts, Graph, HashMap, Judgement, MAX_NAME, ObjectKey, Observation, ServiceEntry,
+    is_dns_name,
 };
 use crate::api::DependencySource;
 

@@ -1,12 +1,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use imbl::{HashMap, OrdMap, OrdSet};
+use imbl::{OrdMap, OrdSet};
 use jiff::Timestamp;
 
 use super::names::{HostNames, wildcards};
-use super::registry::{discard, insert};
-use super::{Known, Labels, Learning, ObjectKey, Observation, PodSelection, Want, Wanted};
+use super::registry::{Registry, discard, insert};
+use super::{HashMap, Known, Labels, Learning, ObjectKey, Observation, PodSelection, Want, Wanted};
 use crate::api::{self, Mode, SidecarPolicy};
 
 /// What matters of a fence: whom it is for, what it asks for, and what was learned before.
@@ -52,6 +52,8 @@ pub struct FenceFacts {
     pub wants: Arc<[Want]>,
     /// What was learned, by host.
     pub known: OrdMap<Arc<str>, Known>,
+    /// Those of the known hosts that a namespace defines by now of which they may be learned and were not: mostly none.
+    pub(super) moved: OrdSet<Arc<str>>,
     /// How it learns.
     pub learning: Learning,
     /// The first host of a call that it was not allowed to learn.
@@ -167,7 +169,13 @@ impl Fences {
     }
 
     /// Takes a fence in; what is known of it already stays known.
-    pub(super) fn apply(&mut self, fence: Fence, labels: Option<Labels>, learning: Learning) {
+    pub(super) fn apply(
+        &mut self,
+        fence: Fence,
+        labels: Option<Labels>,
+        learning: Learning,
+        registry: &Registry,
+    ) {
         let old = self.take(&fence.key);
         let same = old.as_ref().filter(|old| old.labels == labels);
         let history_told = same.is_some_and(|old| old.history_told);
@@ -191,8 +199,20 @@ impl Fences {
             self.without_history.insert(fence.key.clone());
         }
         let (selection, wants, terms) = (fence.selection, fence.wants.into(), fence.terms);
-        let facts =
-            FenceFacts { selection, labels, wants, known, learning, refused, history_told, answers, terms };
+        let moved = OrdSet::new();
+        let mut facts = FenceFacts {
+            selection,
+            labels,
+            wants,
+            known,
+            moved,
+            learning,
+            refused,
+            history_told,
+            answers,
+            terms,
+        };
+        facts.note_moved(registry);
         self.by_key.insert(fence.key, facts);
     }
 
@@ -232,6 +252,7 @@ impl Fences {
         if news {
             let fact = call.as_known(&namespaces);
             note(&mut facts.known, &mut self.known_by, key, call.host.clone(), fact);
+            facts.moved.remove(&call.host);
         }
         news
     }
@@ -242,6 +263,7 @@ impl Fences {
         for (host, last_seen) in hosts {
             if facts.known.get(host).is_some_and(|known| known.last_seen <= *last_seen) {
                 facts.known.remove(host);
+                facts.moved.remove(host);
                 discard(&mut self.known_by, host, key);
             }
         }

@@ -58,6 +58,7 @@ impl Graph {
         old: Option<&Service>,
         changed: &RegistryChange,
     ) -> BTreeSet<ObjectKey> {
+        self.follow_definers(&changed.hosts);
         let mut affected = self.wanting(&changed.hosts, Some(&key.namespace));
         if !changed.hosts.is_empty() {
             affected.extend(self.fences.wanting(&namespace_word(&key.namespace)).cloned());
@@ -81,11 +82,18 @@ impl Graph {
 
     /// What a change of a `ServiceEntry` means: for those who ask for its hosts, and for the namespaces in which
     /// they are listed unasked.
-    fn follow_entry(&self, changed: &RegistryChange) -> BTreeSet<ObjectKey> {
+    fn follow_entry(&mut self, changed: &RegistryChange) -> BTreeSet<ObjectKey> {
+        self.follow_definers(&changed.hosts);
         let mut affected = self.wanting(&changed.hosts, None);
         affected
             .extend(changed.hidden.iter().flat_map(|namespace| self.fences.in_namespace(namespace)).cloned());
         affected
+    }
+
+    fn follow_definers(&mut self, hosts: &[Arc<str>]) {
+        for host in hosts {
+            self.fences.follow_definers(host, &self.registry);
+        }
     }
 
     fn wanting(&self, hosts: &[Arc<str>], namespace: Option<&str>) -> BTreeSet<ObjectKey> {

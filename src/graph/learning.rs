@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{FenceFacts, Judgement, Known, Registry};
+use super::fences::Fences;
+use super::{FenceFacts, Judgement, Known, ObjectKey, Registry};
 use crate::api::{self, Retention};
 
 /// How many hosts a fence may learn unless something else is said.
@@ -73,7 +74,7 @@ impl FenceFacts {
         now: Timestamp,
     ) -> (Judgement, Option<&Arc<str>>) {
         if let Some((name, known)) = self.known.get_key_value(host) {
-            let judgement = self.judge_known(name, known, registry, now);
+            let judgement = self.judge_known(name, known, now);
             return (judgement, Some(name).filter(|_| judgement != Judgement::New));
         }
         if registry.contains(host) {
@@ -85,13 +86,11 @@ impl FenceFacts {
         }
     }
 
-    fn judge_known(&self, host: &str, known: &Known, registry: &Registry, now: Timestamp) -> Judgement {
+    fn judge_known(&self, host: &str, known: &Known, now: Timestamp) -> Judgement {
         if known.is_stale(now, self.learning.precision()) {
             return Judgement::Stale;
         }
-        // It has moved to another namespace since.
-        let moved = self.allowed(host, registry).any(|namespace| !known.namespaces.contains(namespace));
-        if moved { Judgement::New } else { Judgement::Known }
+        if self.moved.contains(host) { Judgement::New } else { Judgement::Known }
     }
 
     fn judge_unknown(&self, host: &str, registry: &Registry) -> Judgement {
@@ -103,5 +102,37 @@ impl FenceFacts {
     /// The namespaces that define `host` and of which hosts may be learned.
     fn allowed<'a>(&'a self, host: &str, registry: &'a Registry) -> impl Iterator<Item = &'a Arc<str>> {
         registry.definers_of(host).filter(|namespace| self.learning.allows(namespace))
+    }
+
+    /// Whether a known host has moved: a namespace defines it by now of which it may be learned and was not.
+    fn has_moved(&self, host: &str, known: &Known, registry: &Registry) -> bool {
+        self.allowed(host, registry).any(|namespace| !known.namespaces.contains(namespace))
+    }
+
+    /// Notes which of the known hosts have moved.
+    pub(super) fn note_moved(&mut self, registry: &Registry) {
+        let known = self.known.iter().filter(|(host, known)| self.has_moved(host, known, registry));
+        self.moved = known.map(|(host, _)| host.clone()).collect();
+    }
+}
+
+impl Fences {
+    /// Notes that others may define `host` now: it is looked up here, so that no call of it has to be. A fence to which
+    /// that makes no difference is only looked at.
+    pub(super) fn follow_definers(&mut self, host: &str, registry: &Registry) {
+        let turns = |key: &&ObjectKey| {
+            let facts = self.get(key);
+            facts.is_some_and(|facts| {
+                let known = facts.known.get(host);
+                known.is_some_and(|known| facts.has_moved(host, known, registry))
+                    != facts.moved.contains(host)
+            })
+        };
+        let turned: Vec<_> = self.knowing(host).filter(turns).cloned().collect();
+        for key in turned {
+            if let Some(facts) = self.get_mut(&key) {
+                facts.note_moved(registry);
+            }
+        }
     }
 }

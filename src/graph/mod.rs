@@ -36,7 +36,6 @@ mod workloads;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use imbl::HashMap;
 use jiff::Timestamp;
 
 pub use aliases::{Aliases, DomainAlias};
@@ -67,6 +66,11 @@ use fences::Fences;
 use policies::Policies;
 use routes::Routes;
 use sidecars::Sidecars;
+
+/// A persistent map for what Kubernetes names: the names of objects are no secret, but each map has a seed of its own, so
+/// that a quick hash will do.
+type HashMap<K, V> =
+    imbl::GenericHashMap<K, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
 
 /// One fact about the mesh that changed.
 #[derive(Clone, Debug)]
@@ -404,7 +408,7 @@ impl Graph {
         let labels = self.labels_of(&key, &fence.selection);
         let before = self.fences.get(&key).and_then(|facts| facts.labels.clone());
         let learning = Learning::of(fence.learning.as_ref(), &self.learning);
-        self.fences.apply(fence, labels.clone(), learning);
+        self.fences.apply(fence, labels.clone(), learning, &self.registry);
         let mut affected = BTreeSet::new();
         if labels != before {
             affected = self.workloads.select(&key, labels.as_ref());

@@ -1,12 +1,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use imbl::{HashMap, OrdSet};
+use imbl::OrdSet;
 
 use super::callers::{CallerPattern, Identity};
 use super::registry::discard;
 use super::workloads::Workloads;
-use super::{Labels, ObjectKey, Service};
+use super::{HashMap, Labels, ObjectKey, Service};
 
 /// What matters of an `AuthorizationPolicy`: which workloads it is about, and which callers it names. Its action does
 /// not matter: whoever it names has to arrive under the own identity, to be let in as well as to be kept out.

@@ -6,12 +6,13 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use imbl::{HashMap, OrdSet};
+use imbl::OrdSet;
 
 use super::names::{HostNames, is_wildcard, wildcards};
 use super::want::label_word;
 use super::{
-    Aliases, DefaultExport, EgressHost, ExportTo, Labels, MeshWide, ObjectKey, Pod, Service, ServiceEntry,
+    Aliases, DefaultExport, EgressHost, ExportTo, HashMap, Labels, MeshWide, ObjectKey, Pod, Service,
+    ServiceEntry,
 };
 
 /// The hosts that istiod knows, and which namespace defines each.

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use imbl::{HashMap, OrdSet};
+use imbl::OrdSet;
 
 use super::registry::{Registry, discard};
-use super::{DefaultExport, EgressHost, ExportTo, Graph, Labels, MeshWide, ObjectKey};
+use super::{DefaultExport, EgressHost, ExportTo, Graph, HashMap, Labels, MeshWide, ObjectKey};
 
 /// What matters of a `VirtualService`. A host without a dot is a Service of its namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

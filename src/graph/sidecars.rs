@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use imbl::{HashMap, OrdSet};
+use imbl::OrdSet;
 use jiff::Timestamp;
 
 use super::registry::discard;
-use super::{EgressHost, Labels, MeshConfig, ObjectKey, Registry};
+use super::{EgressHost, HashMap, Labels, MeshConfig, ObjectKey, Registry};
 use crate::istio::{Mode, SidecarSpec};
 
 /// A `Sidecar`, a fence's or somebody else's.

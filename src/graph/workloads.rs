@@ -2,11 +2,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use imbl::{HashMap, OrdSet};
+use imbl::OrdSet;
 
 use super::by_workload::ByWorkload;
 use super::registry::discard;
-use super::{Caller, Labels, ObjectKey};
+use super::{Caller, HashMap, Labels, ObjectKey};
 
 /// What matters of a Pod: who calls from which address, by which proxy, and under which name metrics speak of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -154,21 +154,45 @@ fn a_copy_of_the_graph_does_not_change_with_it() {
 fn some_knowledge() -> impl Strategy<Value = Change> {
     let host = || prop::sample::select(vec![REVIEWS, RATINGS, EXAMPLE]);
     let key = || prop::sample::select(vec!["shop/client", "shop/web"]).prop_map(key);
+    let definer = || prop::sample::select(vec!["shop/example", "bank/example", "bank/other"]);
+    let learning = prop::sample::select(vec![None, Some("shop"), Some("bank")]).prop_map(|namespace| {
+        let namespaces = namespace.map(|namespace| vec![namespace.to_owned()]);
+        Some(crate::api::Learning { namespaces, ..crate::api::Learning::default() })
+    });
     prop_oneof![
         4 => (1u8..=3, host(), 0i64..240).prop_map(|(caller, host, minute)| call(caller, host, minute)),
-        2 => (key(), host()).prop_map(|(key, host)| {
+        2 => (key(), host(), learning).prop_map(|(key, host, learning)| {
             let known = vec![(host.into(), knowledge(&["shop"], 0, 0))];
-            Change::Fence(Fence { key, known, ..Fence::default() })
+            let selection = PodSelection::Labels(labels("app=client"));
+            Change::Fence(Fence { key, known, selection, learning, ..Fence::default() })
         }),
         1 => key().prop_map(Change::FenceGone),
         2 => (key(), host(), 0i64..240)
             .prop_map(|(key, host, minute)| Change::Forget(key, vec![(host.into(), at(minute))])),
+        3 => (definer(), prop::sample::subsequence(vec![REVIEWS, EXAMPLE], 0..=2))
+            .prop_map(|(name, hosts)| entry(name, &hosts)),
+        2 => definer().prop_map(|name| Change::ServiceEntryGone(super::key(name))),
+        1 => Just(Change::ServiceGone(super::key("shop/reviews"))),
+        1 => Just(service("shop/reviews", "app=reviews")),
     ]
+}
+
+/// The known hosts of a fence that a namespace defines of which they may be learned, and were not.
+fn moved<'a>(graph: &'a Graph, facts: &'a FenceFacts) -> Vec<&'a Arc<str>> {
+    let not_noted = |(host, known): &(&Arc<str>, &Known)| {
+        let definers = graph.registry().namespaces(host);
+        definers
+            .iter()
+            .any(|namespace| facts.learning.allows(namespace) && !known.namespaces.contains(namespace))
+    };
+    facts.known.iter().filter(not_noted).map(|(host, _)| host).collect()
 }
 
 proptest! {
     #[test]
-    fn a_host_leads_to_the_fences_that_know_it(changes in prop::collection::vec(some_knowledge(), 0..24)) {
+    fn a_host_leads_to_the_fences_that_know_it_and_they_know_whether_it_has_moved(
+        changes in prop::collection::vec(some_knowledge(), 0..24),
+    ) {
         let mut graph = shop();
         for change in changes {
             graph.apply(change);
@@ -176,6 +200,9 @@ proptest! {
                 let knowing = |key: &&ObjectKey| graph.fence(key).is_some_and(|facts| facts.known.contains_key(host));
                 let expected: BTreeSet<_> = graph.fence_keys().filter(knowing).collect();
                 prop_assert_eq!(graph.fences.knowing(host).collect::<BTreeSet<_>>(), expected);
+            }
+            for facts in graph.fence_keys().filter_map(|key| graph.fence(key)) {
+                prop_assert_eq!(facts.moved.iter().collect::<Vec<_>>(), moved(&graph, facts));
             }
         }
     }
