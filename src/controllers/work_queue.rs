@@ -202,9 +202,9 @@ mod tests {
         let (began, mut begun) = unbounded_channel();
         let start = Instant::now();
         tokio::spawn(async move {
-            let look = |_| {
+            let look = async |_| {
                 began.send(start.elapsed()).unwrap();
-                std::future::ready(Ok(None))
+                Ok(None)
             };
             work("an object", UnboundedReceiverStream::new(keys), look).await;
         });
@@ -259,7 +259,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_are_looked_at_at_once_than_may_be() {
         let (names, done) = bench(|_| Ok(None));
-        for number in 0..CONCURRENCY + 1 {
+        for number in 0..=CONCURRENCY {
             names.send(key(&number.to_string())).unwrap();
         }
         sleep(LOOK * 10).await;

@@ -164,7 +164,7 @@ fn some_knowledge() -> impl Strategy<Value = Change> {
         2 => (key(), host(), learning).prop_map(|(key, host, learning)| {
             let known = vec![(host.into(), knowledge(&["shop"], 0, 0))];
             let selection = PodSelection::Labels(labels("app=client"));
-            Change::Fence(Fence { key, known, selection, learning, ..Fence::default() })
+            Change::Fence(Fence { key, selection, known, learning, ..Fence::default() })
         }),
         1 => key().prop_map(Change::FenceGone),
         2 => (key(), host(), 0i64..240)

@@ -117,7 +117,9 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let mut tally = Tally::default();
-        REASONS.into_iter().for_each(|reason| tally.count(reason));
+        for reason in REASONS {
+            tally.count(reason);
+        }
         metrics.read(&tally);
         metrics.asked(None);
         metrics.asked(Some(&Failure::TooLarge));
