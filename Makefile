@@ -46,7 +46,7 @@ soak: build ## The cases that are too long to be run always, on a real mesh
 
 .PHONY: bench
 bench: build ## Figures: entries a second, learning latency, memory
-	$(CARGO) bench --locked --bench access_log
+	$(CARGO) bench --workspace --locked --bench access_log
 	$(BIN)/bed run --drain 5s -- $(abspath $(BIN))/bench learning direct
 
 .PHONY: bench-scale

@@ -1,6 +1,6 @@
 //! How fast access logs are read: a server on one thread, a client on another, gRPC over loopback between them.
 //!
-//! `cargo bench --bench access_log` prints a table. CPU time is that of the server's thread alone, with
+//! `cargo bench --workspace --bench access_log` prints a table. CPU time is that of the server's thread alone, with
 //! everything that it does: HTTP/2, decoding, judging, counting. Nothing is asserted about time.
 
 #[path = "../tests/access_log/mesh.rs"]

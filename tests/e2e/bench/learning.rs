@@ -14,32 +14,39 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams, WatchEvent, Watch
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
-use crate::operator::{ACCESS_LOG, Operator, apply_crds, sidecars};
+use crate::node::{self, NODE};
+use crate::operator::{ACCESS_LOG, Operator, apply_crds, sidecars, until_at_rest};
 use crate::summarize;
 
 const NS: &str = "bench";
 const SERVICES: usize = 1000;
 const PODS: usize = 1000;
 const FENCES: usize = 200;
-/// Edges learned one at a time.
+/// Edges learned back to back.
 const EDGES: usize = 400;
+/// Edges learned one by one.
+const APART: usize = 100;
 const PARALLEL: usize = 24;
 const LIMIT: Duration = Duration::from_mins(2);
 
 pub(crate) async fn run(mesh: &Mesh) -> Result<()> {
     println!("operator alone, real API server: {SERVICES} services, {PODS} pods, {FENCES} fences");
     apply_crds(mesh).await?;
+    let node = node::create(mesh).await?;
     populate(mesh).await?;
+    until_at_rest(mesh).await?;
     let started = Instant::now();
     let operator = Operator::start(mesh, &["--drain", "1s", "--open-settle", "1s"])?;
     until_fenced(mesh).await?;
     println!("{:<58} {:.1} s", "start → all Sidecars written", started.elapsed().as_secs_f64());
+    until_at_rest(mesh).await?;
     let before = (shares(mesh, &operator).await?, cpu(mesh, &operator).await?);
     let result = measure(mesh).await;
     print_shares(before.0, shares(mesh, &operator).await?);
     print_cpu(before.1, cpu(mesh, &operator).await?);
     operator.print_memory("operator's resident memory")?;
     drop(operator);
+    node.abort();
     mesh.kubectl(&[
         "patch",
         "servicefences",
@@ -97,7 +104,7 @@ fn print_cpu(before: [(&'static str, f64); 3], after: [(&'static str, f64); 3]) 
         println!(
             "{:<58} {:.1} ms",
             format!("{what}: processor time for an edge"),
-            (later - earlier) * 1000.0 / EDGES as f64
+            (later - earlier) * 1000.0 / (APART + EDGES) as f64
         );
     }
 }
@@ -139,7 +146,7 @@ async fn pod(mesh: &Mesh, number: usize) -> Result<()> {
     let name = format!("p{number}");
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": name, "labels": {"app": format!("s{}", number % SERVICES)}},
-        "spec": {"schedulerName": "nobody", "containers": [
+        "spec": {"nodeName": NODE, "containers": [
             {"name": "app", "image": "none"},
             {"name": "istio-proxy", "image": "none", "args": ["proxy", "sidecar"]},
         ]},
@@ -180,52 +187,81 @@ async fn until_fenced(mesh: &Mesh) -> Result<()> {
     .await
 }
 
-/// Learns edges one at a time, each of another fence than the one before, and takes the time from the entry
-/// that is sent to the Sidecar that a watch shows.
+/// Learns edges, each of another fence than the one before, and takes the time from the entry that is sent to the
+/// Sidecar that a watch shows. First each edge waits until the one before is routed to, as in a mesh that was not changed
+/// just now; then until the one before has its cluster only, so that its status and its route are written meanwhile.
 async fn measure(mesh: &Mesh) -> Result<()> {
-    let log = AccessLog::open(ACCESS_LOG).await?;
     let api = sidecars(mesh, NS);
     let version =
         api.list(&kube::api::ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
-    let mut events = api.watch(&WatchParams::default(), &version).await?.boxed();
-    let (mut warm, mut routed) = (Vec::new(), Vec::new());
-    let mut sent = HashMap::new();
-    for edge in 0..EDGES {
-        let fence = edge % FENCES;
-        let host = format!("s{}.{NS}.svc.cluster.local", FENCES + edge);
-        sent.insert(format!("s{fence}"), (host.clone(), Instant::now()));
-        log.send(vec![entry(address(fence), &host)]).await?;
-        wait_for(&mut events, &mut sent, &mut warm, &mut routed).await?;
+    let events = api.watch(&WatchParams::default(), &version).await?.boxed();
+    let mut course = Course { events, log: AccessLog::open(ACCESS_LOG).await?, sent: HashMap::new() };
+    for (how, edges, until) in
+        [("one by one", 0..APART, State::Routed), ("back to back", APART..APART + EDGES, State::Warm)]
+    {
+        let (mut warm, mut routed) = (Vec::new(), Vec::new());
+        for edge in edges {
+            course.send(edge).await?;
+            course.follow(until, &mut warm, &mut routed).await?;
+        }
+        summarize(&format!("{how}: entry sent → first Sidecar write seen"), "ms", warm);
+        summarize(&format!("{how}: → routing Sidecar write seen (settle 300 ms)"), "ms", routed);
     }
-    summarize("entry sent → first Sidecar write seen by a watch", "ms", warm);
-    summarize("entry sent → routing Sidecar write seen (settle 300 ms)", "ms", routed);
     Ok(())
 }
 
-/// Reads events until the edge that was sent last is warm; notes those that are routed meanwhile.
-async fn wait_for(
-    events: &mut (impl futures::Stream<Item = kube::Result<WatchEvent<DynamicObject>>> + Unpin),
-    sent: &mut HashMap<String, (String, Instant)>,
-    warm: &mut Vec<f64>,
-    routed: &mut Vec<f64>,
-) -> Result<()> {
-    loop {
-        let event =
-            tokio::time::timeout(LIMIT, events.try_next()).await.context("no Sidecar was written")??;
-        let WatchEvent::Modified(sidecar) = event.context("the watch ended")? else { continue };
-        let Some((host, at)) = sent.get(&sidecar.name_any()) else { continue };
-        let listeners = sidecar.data["spec"]["egress"].as_array().cloned().unwrap_or_default();
-        let lists = |captured: bool| {
-            let mut some = listeners.iter().filter(|listener| listener.get("port").is_none() == captured);
-            some.any(|listener| listener["hosts"].to_string().contains(host.as_str()))
-        };
-        let took = at.elapsed().as_secs_f64() * 1000.0;
-        if lists(true) {
-            routed.push(took);
-            sent.remove(&sidecar.name_any());
-        } else if lists(false) {
-            warm.push(took);
-            return Ok(());
+/// How far an edge has come.
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Warm,
+    Routed,
+}
+
+/// Edges on their way, by the name of the fence: the host that was called, and when.
+struct Course<S> {
+    events: S,
+    log: AccessLog,
+    sent: HashMap<String, (String, Instant)>,
+}
+
+impl<S: futures::Stream<Item = kube::Result<WatchEvent<DynamicObject>>> + Unpin> Course<S> {
+    async fn send(&mut self, edge: usize) -> Result<()> {
+        let fence = edge % FENCES;
+        let host = format!("s{}.{NS}.svc.cluster.local", FENCES + edge);
+        self.sent.insert(format!("s{fence}"), (host.clone(), Instant::now()));
+        self.log.send(vec![entry(address(fence), &host)]).await
+    }
+
+    /// Reads events until an edge is in this state, the one that was sent last; notes what others came to meanwhile.
+    async fn follow(&mut self, until: State, warm: &mut Vec<f64>, routed: &mut Vec<f64>) -> Result<()> {
+        loop {
+            let event = tokio::time::timeout(LIMIT, self.events.try_next()).await;
+            let event = event.context("no Sidecar was written")??;
+            let WatchEvent::Modified(sidecar) = event.context("the watch ended")? else { continue };
+            let Some((host, at)) = self.sent.get(&sidecar.name_any()) else { continue };
+            let took = at.elapsed().as_secs_f64() * 1000.0;
+            let state = state(&sidecar, host);
+            match state {
+                Some(State::Warm) => warm.push(took),
+                Some(State::Routed) => {
+                    routed.push(took);
+                    self.sent.remove(&sidecar.name_any());
+                }
+                None => {}
+            }
+            if state == Some(until) {
+                return Ok(());
+            }
         }
     }
+}
+
+/// What a Sidecar does with a host: the listener without a port is for the captured traffic.
+fn state(sidecar: &DynamicObject, host: &str) -> Option<State> {
+    let listeners = sidecar.data["spec"]["egress"].as_array().cloned().unwrap_or_default();
+    let lists = |captured: bool| {
+        let mut some = listeners.iter().filter(|listener| listener.get("port").is_none() == captured);
+        some.any(|listener| listener["hosts"].to_string().contains(host))
+    };
+    if lists(true) { Some(State::Routed) } else { lists(false).then_some(State::Warm) }
 }

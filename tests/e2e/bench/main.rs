@@ -4,6 +4,7 @@
 
 mod direct;
 mod learning;
+mod node;
 mod operator;
 mod scale;
 

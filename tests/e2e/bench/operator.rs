@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use bed::cli::Component;
 use bed::mesh::Mesh;
 use bed::wait::until;
 use kube::Api;
@@ -20,6 +21,10 @@ pub(crate) const ACCESS_LOG: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::L
 const HTTP: &str = "127.0.0.1:18080";
 /// How long it may take to be ready.
 const LIMIT: Duration = Duration::from_mins(2);
+/// What the API server may use of a processor at rest.
+const REST_SHARE: f64 = 0.15;
+/// For how long the control plane is watched for being at rest.
+const REST: Duration = Duration::from_secs(5);
 /// What `/proc` counts processor time in: `USER_HZ`, which is 100 on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -117,4 +122,26 @@ pub(crate) fn all_sidecars(mesh: &Mesh) -> Api<DynamicObject> {
 fn sidecar_resource() -> ApiResource {
     let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "Sidecar");
     ApiResource::from_gvk_with_plural(&kind, "sidecars")
+}
+
+/// Waits until the rest of the control plane has nothing left to do: an API server that was just started makes up the
+/// schemas of all custom resources for some time, and what it writes meanwhile is slow.
+pub(crate) async fn until_at_rest(mesh: &Mesh) -> Result<()> {
+    let started = Instant::now();
+    until("the control plane comes to rest", LIMIT, async || {
+        let before = busy(mesh).await?;
+        tokio::time::sleep(REST).await;
+        let share = (busy(mesh).await? - before) / REST.as_secs_f64();
+        ensure!(share < REST_SHARE, "it uses {share:.2} processors");
+        Ok(())
+    })
+    .await?;
+    println!("  the control plane has come to rest after {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// The processor time that the API server and istiod have used, in seconds.
+async fn busy(mesh: &Mesh) -> Result<f64> {
+    let of = async |component| mesh.metric(component, "process_cpu_seconds_total", &[]).await;
+    Ok(of(Component::Apiserver).await? + of(Component::Istiod).await?)
 }

@@ -3,7 +3,6 @@
 //!
 //! `BENCH_SERVICES` makes the mesh smaller, `BENCH_IDLE` the idle time shorter (seconds).
 
-mod node;
 mod objects;
 mod sidecars;
 
@@ -15,6 +14,7 @@ use bed::mesh::{AccessLog, Mesh, Writes, entry};
 
 use self::objects::{PODS_PER_SERVICE, Size, caller, host};
 use self::sidecars::Sidecars;
+use crate::node;
 use crate::operator::{ACCESS_LOG, Operator, apply_crds};
 
 /// Hosts that each fence of a burst learns.

@@ -13,7 +13,7 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
-use super::node::NODE;
+use crate::node::NODE;
 
 const NAMESPACES: usize = 10;
 pub(super) const PODS_PER_SERVICE: usize = 4;

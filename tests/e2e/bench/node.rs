@@ -13,12 +13,12 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-pub(super) const NODE: &str = "bench-nobody";
+pub(crate) const NODE: &str = "bench-nobody";
 /// The bed's controller manager gives up a node after 10 minutes.
 const RENEWAL: Duration = Duration::from_mins(1);
 
 /// Makes the node, and keeps it alive until the bench ends.
-pub(super) async fn create(mesh: &Mesh) -> Result<JoinHandle<()>> {
+pub(crate) async fn create(mesh: &Mesh) -> Result<JoinHandle<()>> {
     let node: Node =
         serde_json::from_value(json!({"metadata": {"name": NODE}, "spec": {"unschedulable": true}}))?;
     let nodes = Api::<Node>::all(mesh.client().clone());
