@@ -90,9 +90,9 @@ pub async fn reconcile(fence: Arc<ServiceFence>, context: Arc<Context>) -> Resul
     if plan.ask {
         context.to_ask.add(&key);
     }
-    context.carry_out(&key, &fence, sidecar.as_deref(), &plan).await?;
+    let wake = context.carry_out(&key, &fence, sidecar.as_deref(), &plan).await?;
     context.metrics.reconciled(started);
-    Ok(plan.wake)
+    Ok(wake)
 }
 
 impl Context {
@@ -111,20 +111,26 @@ impl Context {
 
     /// Writes what was decided. Knowledge goes before routes: what a Sidecar routes to is already durable in the
     /// status. Clusters need not wait for it; if we end between the two writes, the next call brings the host again.
+    /// A fence's first Sidecar routes to everything, so it needs neither a status nor, yet, the finalizer: they follow by
+    /// another look, after the first Sidecars of all fences that wait for theirs.
     async fn carry_out(
         &self,
         key: &ObjectKey,
         fence: &ServiceFence,
         sidecar: Option<&Sidecar>,
         plan: &Plan,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Timestamp>, Error> {
+        let begins = sidecar.is_none() && matches!(plan.sidecar, SidecarAction::Apply(_));
+        let early = begins || matches!(plan.sidecar, SidecarAction::Warm(_));
+        let written = if early { self.apply(key, fence, sidecar, plan).await } else { Ok(()) };
+        if begins && written.is_ok() {
+            return Ok(Some(Timestamp::now()));
+        }
         let held = fence.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
         let going = fence.meta().deletion_timestamp.is_some();
         if plan.hold && !held && !going {
             self.caches.fences.wrote(key, self.writer.hold(fence, true).await?);
         }
-        let warms = matches!(plan.sidecar, SidecarAction::Warm(_));
-        let warmed = if warms { self.apply(key, fence, sidecar, plan).await } else { Ok(()) };
         if !going && fence.status.as_ref() != Some(&plan.status) {
             self.caches.fences.wrote(key, self.writer.status(fence, &plan.status).await?);
             for transition in &plan.transitions {
@@ -132,8 +138,8 @@ impl Context {
             }
         }
         self.forget(key, plan).await;
-        warmed?;
-        if !warms {
+        written?;
+        if !early {
             self.apply(key, fence, sidecar, plan).await?;
         }
         if held && !plan.hold {
@@ -143,7 +149,7 @@ impl Context {
                 result => self.caches.fences.wrote(key, result?),
             }
         }
-        Ok(())
+        Ok(plan.wake)
     }
 
     /// Has the graph forget what has expired, now that the status has.

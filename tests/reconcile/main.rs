@@ -138,7 +138,7 @@ impl Bench {
     /// A fence that has been in force for long.
     async fn fenced() -> Self {
         let mut bench = Self::new().await;
-        for _ in 0..4 {
+        for _ in 0..5 {
             bench.reconcile().await.expect("nothing is refused");
             bench.an_hour_later().await;
         }
@@ -150,7 +150,8 @@ impl Bench {
     /// A fence whose Sidecar was widened, as long ago as it takes: it is about to be trimmed.
     async fn widened() -> Self {
         let mut bench = Self::new().await;
-        assert_eq!(bench.lines().await, [FINALIZER, STATUS, NEW_SIDECAR]);
+        assert_eq!(bench.lines().await, [NEW_SIDECAR]);
+        assert_eq!(bench.lines().await, [FINALIZER, STATUS]);
         assert_eq!(bench.routed(), ["*/*"]);
         bench.an_hour_later().await;
         bench
@@ -277,11 +278,14 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn a_new_fence_is_held_then_noted_then_enforced() {
+async fn a_new_fence_gets_a_wide_sidecar_then_is_held_and_noted_then_enforced() {
     let mut bench = Bench::new().await;
-    assert_eq!(bench.lines().await, [FINALIZER, STATUS, NEW_SIDECAR]);
+    let again = bench.reconcile().await.unwrap().expect("another look");
+    assert!(again <= Timestamp::now(), "at once");
+    let mut calls = std::mem::take(&mut bench.server.calls);
+    assert_eq!(bench.lines().await, [FINALIZER, STATUS]);
+    calls.splice(..0, std::mem::take(&mut bench.server.calls));
 
-    let calls = &bench.server.calls;
     let paths: Vec<_> = calls.iter().map(|call| call.path.split('?').next().unwrap()).collect();
     assert_eq!(
         paths,
@@ -527,7 +531,8 @@ async fn the_switch_opens_a_fence_and_fences_it_again() {
     bench.an_hour_later().await;
     assert_eq!(bench.lines().await, [DELETE, FINALIZER]);
     assert!(bench.switch.set(false));
-    assert_eq!(bench.lines().await, [FINALIZER, STATUS, NEW_SIDECAR]);
+    assert_eq!(bench.lines().await, [NEW_SIDECAR]);
+    assert_eq!(bench.lines().await, [FINALIZER, STATUS]);
 }
 
 fn delete(fence: &mut ServiceFence) {
@@ -565,6 +570,7 @@ async fn the_finalizers_of_others_are_left_alone() {
     let mut fence = fence();
     fence.metadata.finalizers = Some(vec!["example.com/other".to_owned()]);
     let mut bench = Bench::with(fence).await;
+    bench.reconcile().await.unwrap();
     bench.reconcile().await.unwrap();
     assert_eq!(bench.noted_one(FINALIZER).body["metadata"]["finalizers"], json!([OPEN_FIRST]));
     assert_eq!(bench.server.fence.finalizers(), ["example.com/other", OPEN_FIRST]);
@@ -609,7 +615,7 @@ async fn a_sidecar_that_the_watch_has_not_shown_yet_is_not_taken_over() {
     let mut bench = Bench::new().await;
     bench.server.refuse = Some(("sidecars", 409));
     assert_eq!(bench.reconcile().await.unwrap_err().category(), "conflict");
-    assert_eq!(bench.noted(), [FINALIZER, STATUS, NEW_SIDECAR], "never by force");
+    assert_eq!(bench.noted(), [NEW_SIDECAR, FINALIZER, STATUS], "never by force, and told of");
 }
 
 #[tokio::test]
@@ -647,7 +653,8 @@ async fn a_sidecar_that_somebody_deleted_is_made_again() {
     let mut bench = Bench::fenced().await;
     let gone = bench.server.sidecar.take().unwrap();
     bench.sidecars.apply_watcher_event(&Event::Delete(gone));
-    assert_eq!(bench.lines().await, [STATUS, NEW_SIDECAR]);
+    assert_eq!(bench.lines().await, [NEW_SIDECAR]);
+    assert_eq!(bench.lines().await, [STATUS]);
     assert_eq!((bench.reason(), bench.routed()), (reasons::FENCING, vec!["*/*".to_owned()]));
     bench.an_hour_later().await;
     assert_eq!(bench.lines().await, [SIDECAR]);
