@@ -123,19 +123,25 @@ impl World {
         self.mesh.kubectl(&line).await.map(drop)
     }
 
-    /// Deletes the namespaces that a case made, whatever became of it, and waits until they are gone: no case
+    /// Deletes the namespaces that a case made, whatever became of it, and waits until they are empty: no case
     /// shall see the others' objects or share the machine's limits with their pods.
     pub async fn tidy(&self) -> Result<()> {
-        let all =
-            self.mesh.kubectl(&["get", "namespaces", "--output=jsonpath={.items[*].metadata.name}"]).await?;
+        let all = self
+            .mesh
+            .kubectl(&[
+                "get",
+                "namespaces",
+                "--field-selector=status.phase=Active",
+                "--output=jsonpath={.items[*].metadata.name}",
+            ])
+            .await?;
         let lasting =
             |name: &&str| !name.starts_with("kube-") && !["default", "istio-system", PALISADE].contains(name);
         let made: Vec<_> = all.split_whitespace().filter(lasting).collect();
         if made.is_empty() {
             return Ok(());
         }
-        let line = [&["delete", "namespace", "--timeout=150s"], &made[..]].concat();
-        self.mesh.kubectl(&line).await.map(drop).context("tidying up after the case")
+        self.mesh.delete_namespaces(&made).await.context("tidying up after the case")
     }
 
     /// A Sidecar as it stands.
