@@ -17,18 +17,25 @@ pub const SOON: Duration = Duration::from_secs(30);
 pub struct World {
     /// The mesh.
     pub mesh: Mesh,
+    /// How long the operator waits for old listeners: what the bed's proxies drain for, and a margin.
+    drain: Duration,
 }
+
+/// What the operator waits for beyond the proxies' drain.
+const MARGIN: Duration = Duration::from_secs(2);
 
 impl World {
     /// Makes mTLS STRICT in the whole mesh and installs the chart.
     pub async fn set_up() -> Result<Self> {
-        let world = Self { mesh: Mesh::connect().await? };
+        let mesh = Mesh::connect().await?;
+        let drain = mesh.drain().await? + MARGIN;
+        let world = Self { mesh, drain };
         world.mesh.apply(STRICT).await?;
         world.install().await?;
         Ok(world)
     }
 
-    /// Installs the chart as a user would. The bed's proxies drain for 5 s, so the operator waits 7 s.
+    /// Installs the chart as a user would.
     pub async fn install(&self) -> Result<()> {
         self.install_with(&[]).await
     }
@@ -40,11 +47,12 @@ impl World {
 
     /// The same with values in YAML, besides.
     pub async fn install_from(&self, file: &str, more: &[&str]) -> Result<()> {
+        let drain = format!("fence.drain={}s", self.drain.as_secs());
         let values = [
+            &*drain,
             "replicas=1",
             "globalProxy.replicas=1",
-            "fence.drain=7s",
-            "fence.openSettle=3s",
+            "fence.openSettle=1s",
             // Cases begin with fences that know nothing, but for those about that.
             "proxyMetrics.enabled=false",
             "log.level=info\\,palisade=debug",
