@@ -65,7 +65,7 @@ fn main() -> Result<()> {
             let done = runtime.block_on(run(&world));
             let took = began.elapsed();
             let tidied = runtime.block_on(world.tidy());
-            eprintln!("{took:.1?}, tidied up in {:.1?}", began.elapsed() - took);
+            eprintln!("{took:.1?}, tidied up in {:.1?}", began.elapsed().saturating_sub(took));
             // The causes without a backtrace, which says nothing and hides them at the end of a log.
             done.and(tidied).map_err(|error| Failed::from(format!("{error:#}")))
         })

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
 use kube::core::ApiResource;
-use kube::discovery::{Discovery, Scope, verbs};
+use kube::discovery::{ApiGroup, Discovery, Scope, verbs};
 
 use super::{Mesh, bulk::AT_ONCE};
 use crate::wait::until;
@@ -66,7 +66,7 @@ impl Mesh {
     /// The kinds of what can be in a namespace.
     async fn kinds(&self) -> Result<Vec<ApiResource>> {
         let discovery = Discovery::new(self.client.clone()).run_aggregated().await?;
-        let all = discovery.groups().flat_map(|group| group.recommended_resources());
+        let all = discovery.groups().flat_map(ApiGroup::recommended_resources);
         let deletable = all.filter(|(_, can)| {
             can.scope == Scope::Namespaced
                 && can.supports_operation(verbs::DELETE_COLLECTION)
