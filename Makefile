@@ -38,11 +38,11 @@ unit: ## Unit, property and API-mock tests
 
 .PHONY: e2e
 e2e: build ## The cases of tests/e2e on a real mesh (CASE=names runs only that one)
-	$(BIN)/bed run --drain 5s -- $(abspath $(BIN))/e2e $(if $(CASE),--exact $(CASE))
+	$(BIN)/bed run --drain 2s -- $(abspath $(BIN))/e2e $(if $(CASE),--exact $(CASE))
 
 .PHONY: soak
 soak: build ## The cases that are too long to be run always, on a real mesh
-	$(BIN)/bed run --drain 5s -- $(abspath $(BIN))/e2e --ignored $(if $(CASE),--exact $(CASE))
+	$(BIN)/bed run --drain 2s -- $(abspath $(BIN))/e2e --ignored $(if $(CASE),--exact $(CASE))
 
 .PHONY: bench
 bench: build ## Figures: entries a second, learning latency, memory

@@ -32,8 +32,18 @@ const LOAD: [&str; 4] = ["--rate=1000", "--connections=24", "--new-connection-sh
 /// How long no request may be seen on the detour, at 1,000 and more a second.
 const WINDOW: Duration = Duration::from_secs(3);
 
-/// The case.
+/// In a large registry and under such a load, a push of everything takes longer than in the other cases.
+const SETTLE: &str = "fence.openSettle=3s";
+
+/// The case. The operator is as before when it ends.
 pub async fn run(world: &World) -> Result<()> {
+    world.install_with(&[SETTLE]).await?;
+    let done = loaded(world).await;
+    world.install().await?;
+    done
+}
+
+async fn loaded(world: &World) -> Result<()> {
     set_up(world).await?;
     let full = full_configuration(world).await?;
     let history = History::start(world).await?;

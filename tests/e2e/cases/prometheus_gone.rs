@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use bed::mesh::Load;
 use bed::wait::until;
+use jiff::Timestamp;
 
 use crate::counted::{ask_prometheus, listed, set_up, until_counted, url};
 use crate::history::History;
@@ -15,7 +16,10 @@ const NS: &str = "gone";
 const CALLER: &str = "gone/client";
 /// How long a host is kept.
 const RETENTION: Duration = Duration::from_secs(12);
-/// By when one has left that nobody uses: see the case `expiry`.
+/// How long Prometheus is gone.
+const OUTAGE: Duration = RETENTION.saturating_mul(2);
+/// By when one has left that nobody uses: the back-off with which Prometheus was asked while it was gone, the retention,
+/// what `lastSeen` may be behind, and a margin.
 const LEFT: Duration = Duration::from_secs(100);
 
 /// The case. The operator is as before when it ends.
@@ -46,13 +50,13 @@ async fn outage(world: &World) -> Result<()> {
     let status = ["rollout", "status", "deployment/client", "--timeout=60s", "--namespace", NS];
     world.mesh.kubectl(&status).await?;
     let calls = world.mesh.load(CALLER, &[&url("used")], &["--rate=5"]).await?;
-    tokio::time::sleep(RETENTION * 3).await;
+    nothing_leaves(world).await?;
     history.nothing_lost(CALLER).context("while Prometheus is gone")?;
     known(world).await?;
 
     let back = Instant::now();
     world.mesh.start_prometheus().await?;
-    until_left(&history).await?;
+    until_left(world, &history).await?;
     ensure!(back.elapsed() >= RETENTION, "it left after {:?}", back.elapsed());
     history.never_left(CALLER, &listed(NS, "used"))?;
     flawless(calls).await
@@ -65,8 +69,26 @@ async fn known(world: &World) -> Result<()> {
     Ok(())
 }
 
-async fn until_left(history: &History) -> Result<()> {
+/// Has the operator look at the fence, as it does by itself every minute at least while hosts may leave.
+async fn look(world: &World) -> Result<()> {
+    let looked = format!("looked={}", Timestamp::now());
+    let line = ["annotate", "--overwrite", "servicefence", "client", "--namespace", NS, &looked];
+    world.mesh.kubectl(&line).await.map(drop)
+}
+
+/// However often the fence is looked at.
+async fn nothing_leaves(world: &World) -> Result<()> {
+    let began = Instant::now();
+    while began.elapsed() < OUTAGE {
+        look(world).await?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Ok(())
+}
+
+async fn until_left(world: &World, history: &History) -> Result<()> {
     until("the idle host has left", LEFT, async || {
+        look(world).await?;
         let state = history.last(CALLER);
         ensure!(!state.has(&listed(NS, "idle")), "{state:?}");
         Ok(())

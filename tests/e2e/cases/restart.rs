@@ -18,9 +18,9 @@ const SERVERS: usize = 8;
 /// When the operator is killed, after the call that teaches it something.
 const AFTER_CALL: [u64; 3] = [0, 20, 150];
 /// How long a new host has a cluster only: long beside what a look at the mesh takes, so that no kill comes too late.
-const SETTLE: &str = "fence.settle=8s";
+const SETTLE: &str = "fence.settle=6s";
 /// When it is killed within that time.
-const AFTER_WARMING: [u64; 3] = [0, 2500, 5000];
+const AFTER_WARMING: [u64; 3] = [0, 1500, 3000];
 
 /// The case.
 pub async fn run(world: &World) -> Result<()> {

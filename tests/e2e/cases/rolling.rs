@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(20);
 /// The case.
 pub async fn run(world: &World) -> Result<()> {
     world.mesh.namespace(NS, true).await?;
-    let manifests = [server(NS, "back", &[("http", 8080)]), front(), client(NS, "client")];
+    let manifests = [server(NS, "back", &[("http", 8080)]), FRONT.to_owned(), client(NS, "client")];
     world.mesh.apply(&manifests.join("\n---\n")).await?;
     world.mesh.rollout(NS).await?;
     for name in ["client", "front"] {
@@ -44,17 +44,30 @@ pub async fn run(world: &World) -> Result<()> {
     world.until_routed(NS, "front", &["rolling/back.rolling.svc.cluster.local"]).await
 }
 
-/// Two pods that take their time to go, as any application should that wants to be updated under load: their proxies
-/// answer until others know that they go.
-fn front() -> String {
-    let front = server(NS, "front", &[("http", 8080)]);
-    let front = front.replace("spec:\n  selector:", "spec:\n  replicas: 2\n  selector:");
-    front.replace(
-        "metadata: {labels: {app: front}}",
-        "metadata: {labels: {app: front}, annotations: {proxy.istio.io/config: \"{terminationDrainDuration: 10s}\"}}",
-    )
-    .replace("args: []", "args: [--linger, 5s]")
-}
+/// As an application should be that wants to be updated under load: ready when it answers, and told to end only some
+/// time after its pod began to go, when callers' proxies have heard of it. Its own proxy, a native sidecar, outlives it.
+const FRONT: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: front, namespace: rolling}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: front}}
+  template:
+    metadata: {labels: {app: front}}
+    spec:
+      containers:
+      - name: front
+        image: bed-app
+        ports: [{name: http, containerPort: 8080}]
+        readinessProbe: {httpGet: {port: http, path: /}, periodSeconds: 1}
+        lifecycle: {preStop: {sleep: {seconds: 5}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: front, namespace: rolling}
+spec: {selector: {app: front}, ports: [{name: http, port: 8080}]}
+";
 
 /// Replaces all pods of the front.
 async fn update(world: &World) -> Result<()> {

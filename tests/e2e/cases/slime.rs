@@ -18,8 +18,14 @@ const ALIASES: [&str; 2] = [
     "fence.domainAliases[0].templates={$service.mailsaas}",
 ];
 
-/// The case.
+/// The case. The operator is as before when it ends.
 pub async fn run(world: &World) -> Result<()> {
+    let done = visits(world).await;
+    world.install().await?;
+    done
+}
+
+async fn visits(world: &World) -> Result<()> {
     set_up(world).await?;
     revisions(world).await.context("revisions")?;
     stated(world).await.context("hosts that the spec states")?;
@@ -42,7 +48,7 @@ async fn set_up(world: &World) -> Result<()> {
 }
 
 /// With `strictRev`, only what has the revision's label is looked after, and the Sidecar has it too; without, what has
-/// none as well.
+/// none as well. The installation that it leaves is for all that comes.
 async fn revisions(world: &World) -> Result<()> {
     world.install_with(&["istio.revisions={default}", "istio.strictRevision=true"]).await?;
     world.apply_fence(NS, "client", FENCE).await?;
@@ -55,11 +61,10 @@ async fn revisions(world: &World) -> Result<()> {
     ensure!(sidecar["metadata"]["labels"]["istio.io/rev"] == "default", "{:#}", sidecar["metadata"]);
     world.delete_fence(NS, "client").await?;
 
-    world.install_with(&["istio.revisions={default}"]).await?;
+    world.install_with(&[&["istio.revisions={default}"], &ALIASES[..]].concat()).await?;
     world.fence(NS, "client", FENCE).await?;
     first_and_second_visits(world, true).await.context("not strict, without the label")?;
-    world.delete_fence(NS, "client").await?;
-    world.install().await
+    world.delete_fence(NS, "client").await
 }
 
 const FENCE: &str = "{enable: true, workloadSelector: {labels: {app: client}}}";
@@ -115,12 +120,10 @@ async fn stated(world: &World) -> Result<()> {
 /// The rule gives a host that was learned a further name, for as long as something defines that name.
 async fn further_names(world: &World) -> Result<()> {
     world.mesh.apply(MAILSAAS).await?;
-    world.install_with(&ALIASES).await?;
     world.fence(NS, "client", FENCE).await?;
     world.until_direct(CALLER, &format!("http://mail.{OTHER}:8080/")).await?;
     world.until_routed(NS, "client", &["slime-other/mail.mailsaas", &*host(OTHER, "mail")]).await?;
-    world.delete_fence(NS, "client").await?;
-    world.install().await
+    world.delete_fence(NS, "client").await
 }
 
 const MAILSAAS: &str = "

@@ -17,18 +17,25 @@ pub const SOON: Duration = Duration::from_secs(30);
 pub struct World {
     /// The mesh.
     pub mesh: Mesh,
+    /// How long the operator waits for old listeners: what the bed's proxies drain for, and a margin.
+    drain: Duration,
 }
+
+/// What the operator waits for beyond the proxies' drain.
+const MARGIN: Duration = Duration::from_secs(2);
 
 impl World {
     /// Makes mTLS STRICT in the whole mesh and installs the chart.
     pub async fn set_up() -> Result<Self> {
-        let world = Self { mesh: Mesh::connect().await? };
+        let mesh = Mesh::connect().await?;
+        let drain = mesh.drain().await? + MARGIN;
+        let world = Self { mesh, drain };
         world.mesh.apply(STRICT).await?;
         world.install().await?;
         Ok(world)
     }
 
-    /// Installs the chart as a user would. The bed's proxies drain for 5 s, so the operator waits 7 s.
+    /// Installs the chart as a user would.
     pub async fn install(&self) -> Result<()> {
         self.install_with(&[]).await
     }
@@ -40,11 +47,12 @@ impl World {
 
     /// The same with values in YAML, besides.
     pub async fn install_from(&self, file: &str, more: &[&str]) -> Result<()> {
+        let drain = format!("fence.drain={}s", self.drain.as_secs());
         let values = [
+            &*drain,
             "replicas=1",
             "globalProxy.replicas=1",
-            "fence.drain=7s",
-            "fence.openSettle=3s",
+            "fence.openSettle=1s",
             // Cases begin with fences that know nothing, but for those about that.
             "proxyMetrics.enabled=false",
             "log.level=info\\,palisade=debug",
@@ -123,19 +131,25 @@ impl World {
         self.mesh.kubectl(&line).await.map(drop)
     }
 
-    /// Deletes the namespaces that a case made, whatever became of it, and waits until they are gone: no case
+    /// Deletes the namespaces that a case made, whatever became of it, and waits until they are empty: no case
     /// shall see the others' objects or share the machine's limits with their pods.
     pub async fn tidy(&self) -> Result<()> {
-        let all =
-            self.mesh.kubectl(&["get", "namespaces", "--output=jsonpath={.items[*].metadata.name}"]).await?;
+        let all = self
+            .mesh
+            .kubectl(&[
+                "get",
+                "namespaces",
+                "--field-selector=status.phase=Active",
+                "--output=jsonpath={.items[*].metadata.name}",
+            ])
+            .await?;
         let lasting =
             |name: &&str| !name.starts_with("kube-") && !["default", "istio-system", PALISADE].contains(name);
         let made: Vec<_> = all.split_whitespace().filter(lasting).collect();
         if made.is_empty() {
             return Ok(());
         }
-        let line = [&["delete", "namespace", "--timeout=150s"], &made[..]].concat();
-        self.mesh.kubectl(&line).await.map(drop).context("tidying up after the case")
+        self.mesh.delete_namespaces(&made).await.context("tidying up after the case")
     }
 
     /// A Sidecar as it stands.

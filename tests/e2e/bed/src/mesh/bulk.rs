@@ -8,7 +8,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use super::Mesh;
 
 /// How many requests are under way at once.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 
 impl Mesh {
     /// Creates namespaced objects, many at once: `kubectl` takes minutes for thousands.

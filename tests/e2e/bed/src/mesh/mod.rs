@@ -4,6 +4,7 @@ mod access_log;
 mod bulk;
 mod calls;
 mod faults;
+mod namespaces;
 mod network;
 mod prometheus;
 mod proxies;
@@ -95,17 +96,6 @@ impl Mesh {
     /// When one is refused; with the API server's message.
     pub async fn apply(&self, manifests: &str) -> Result<()> {
         self.feed("kubectl", &["apply", "--filename", "-"], manifests).await.map(drop)
-    }
-
-    /// Makes a namespace, whose pods get sidecars or only those that ask for one.
-    ///
-    /// # Errors
-    /// When the API server refuses.
-    pub async fn namespace(&self, name: &str, injected: bool) -> Result<()> {
-        let labels = if injected { "istio-injection: enabled" } else { "" };
-        let namespace =
-            format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}");
-        self.apply(&namespace).await
     }
 
     /// Waits until a namespace's Deployments have all their pods ready.

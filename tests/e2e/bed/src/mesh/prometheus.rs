@@ -26,6 +26,7 @@ impl Mesh {
     /// # Errors
     /// When it does not get ready.
     pub async fn start_prometheus(&self) -> Result<()> {
+        self.until_not_going(NAMESPACE).await?;
         self.apply(MANIFEST).await?;
         self.rollout(NAMESPACE).await
     }

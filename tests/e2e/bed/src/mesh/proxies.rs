@@ -1,8 +1,10 @@
 //! What proxies have, read from their Envoys.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::Mesh;
@@ -24,6 +26,18 @@ pub fn is_trimmed(sidecar: &Value) -> bool {
 }
 
 impl Mesh {
+    /// How long proxies drain old listeners, by the mesh's configuration.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn drain(&self) -> Result<Duration> {
+        let line =
+            ["get", "configmap", "istio", "--namespace=istio-system", "--output=jsonpath={.data.mesh}"];
+        let config: Value = serde_saphyr::from_str(&self.kubectl(&line).await?)?;
+        let text = config["defaultConfig"]["drainDuration"].as_str().context("no drainDuration")?;
+        Ok(Duration::try_from(text.parse::<SignedDuration>()?)?)
+    }
+
     /// What a pod's Envoy answers at an administration path.
     ///
     /// # Errors

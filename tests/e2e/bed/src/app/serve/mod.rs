@@ -61,7 +61,6 @@ struct Peer {
 #[derive(Debug)]
 pub struct Server {
     app: Arc<App>,
-    linger: Duration,
     listeners: Vec<(Mode, TcpListener)>,
 }
 
@@ -92,7 +91,7 @@ impl Server {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
-        Ok(Self { app: Arc::new(app), linger: options.linger, listeners })
+        Ok(Self { app: Arc::new(app), listeners })
     }
 
     /// The ports that it listens on, in the order of the options: first `ports`, then `server_first`, then
@@ -116,7 +115,6 @@ impl Server {
             accepting.spawn(accept(Arc::clone(&self.app), mode, listener));
         }
         stop.cancelled().await;
-        tokio::time::sleep(self.linger).await;
         self.app.stop.cancel();
         accepting.close();
         accepting.wait().await;

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::time::Duration;
 
 use super::Forward;
 
@@ -35,9 +34,6 @@ pub struct Options {
     /// Without any, the containers of Istio's Bookinfo sample call each other as there
     #[arg(long = "forward", alias = "calls", value_name = "PATH=URL[,URL]")]
     pub forwards: Vec<Forward>,
-    /// Keep listening for so long after SIGTERM, as an application does that waits for its endpoint to go
-    #[arg(long, default_value = "0s", value_parser = crate::app::duration)]
-    pub linger: Duration,
 }
 
 /// A port to listen on.
