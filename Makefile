@@ -59,8 +59,8 @@ fuzz: ## Fuzz the access-log decoder for a minute (needs cargo-fuzz and a nightl
 
 .PHONY: generate
 generate: ## Write the CRDs from the Rust types, to crds/ and the chart
-	$(CARGO) run --quiet --locked -- crds > crds/servicefences.yaml
-	cp crds/servicefences.yaml charts/palisade/crds/servicefences.yaml
+	for kind in servicefences smartlimiters; do $(CARGO) run --quiet --locked -- crds $$kind > crds/$$kind.yaml; done
+	cp crds/*.yaml charts/palisade/crds/
 
 .PHONY: bed
 bed: build ## Start a mesh that stays, and say how to use it

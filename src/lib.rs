@@ -14,5 +14,6 @@ pub mod controllers;
 pub mod fence;
 pub mod graph;
 pub mod istio;
+pub mod limiter;
 pub mod server;
 pub mod sources;

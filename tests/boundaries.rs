@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 2] = ["src/graph", "src/fence"];
+const PURE: [&str; 3] = ["src/graph", "src/fence", "src/limiter"];
 const IMPURE: [&str; 15] = [
     "tokio",
     "tonic",

@@ -10,14 +10,18 @@ use std::fs;
 use std::path::Path;
 
 use kube::CustomResourceExt;
-use palisade::api::{DependencySource, ServiceFence, ServiceFenceStatus};
+use palisade::api::{DependencySource, ServiceFence, ServiceFenceStatus, SmartLimiter};
 use palisade::cli::crds;
 use regex::Regex;
 use serde_json::{Value, json};
 
 /// The schema of a ServiceFence.
 fn schema() -> Value {
-    let definition = serde_json::to_value(ServiceFence::crd()).unwrap();
+    schema_of::<ServiceFence>()
+}
+
+fn schema_of<K: CustomResourceExt>() -> Value {
+    let definition = serde_json::to_value(K::crd()).unwrap();
     definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
 }
 
@@ -48,10 +52,14 @@ fn nth_pattern(pointer: &str, number: usize) -> Regex {
 #[test]
 fn the_definitions_that_are_checked_in_are_those_of_the_types() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let rendered = crds::render().unwrap();
-    for file in ["crds/servicefences.yaml", "charts/palisade/crds/servicefences.yaml"] {
-        let text = fs::read_to_string(root.join(file)).unwrap_or_default();
-        assert!(text == rendered, "{file} is not what `palisade crds` prints: run `make generate`");
+    for (name, rendered) in crds::render().unwrap() {
+        for folder in ["crds", "charts/palisade/crds"] {
+            let text = fs::read_to_string(root.join(folder).join(format!("{name}.yaml"))).unwrap_or_default();
+            assert!(
+                text == rendered,
+                "{name} in {folder} is not what `palisade crds` prints: run `make generate`"
+            );
+        }
     }
 }
 
@@ -113,7 +121,8 @@ fn every_rule_has_a_message_and_every_map_that_a_rule_goes_through_has_a_limit()
 
 #[test]
 fn every_field_of_the_schema_is_described() {
-    for (path, schema) in within(&schema(), "") {
+    let both = [schema(), schema_of::<SmartLimiter>()];
+    for (path, schema) in both.iter().flat_map(|schema| within(schema, "")) {
         let Some(fields) = schema.get("properties").and_then(Value::as_object) else { continue };
         for (name, field) in fields {
             assert!(field["description"].is_string() || path.is_empty(), "{path}/{name}");
@@ -232,4 +241,115 @@ fn a_label_key_is_one_of_kubernetes() {
     {
         assert!(!pattern.is_match(refused), "{refused}");
     }
+}
+
+/// A manifest of Slime's, in the spelling of its documents and in that of Protocol Buffers.
+#[test]
+fn a_limiter_of_slimes_can_be_spelled_in_two_ways() {
+    let limiter = |words: [&str; 12]| {
+        let [interval, headers, exact, prefix, suffix, regex, present, separate, empty, invert, key, value] =
+            words;
+        let action = json!({ "quota": "10", interval: { "seconds": 1 }, "strategy": "single", headers: [{ "key": "a", "value": "b" }] });
+        let matches = [exact, prefix, suffix, regex]
+            .map(|operator| json!({ "name": "a", operator: "b", invert: true }));
+        let flags = [present, separate, empty]
+            .map(|operator| json!({ "name": "a", operator: true, "matchSource": "HeadMatch" }));
+        let both = [&matches[..], &flags[..]].concat();
+        let descriptor = json!({ "condition": "true", "action": action, "match": both, key: "k", value: "v",
+            "target": { "direction": "outbound", "port": 80, "route": ["a:80/b"], "host": ["c"] } });
+        let spec = json!({ "sets": { "_base": { "descriptor": [descriptor] } }, "workloadSelector": { "app": "a" }, "gateway": true, "host": "h" });
+        let object = json!({ "apiVersion": "microservice.slime.io/v1alpha2", "kind": "SmartLimiter",
+            "metadata": { "name": "a", "namespace": "b" }, "spec": spec });
+        let unknown = unknown_fields(&spec, &schema_of::<SmartLimiter>()["properties"]["spec"], "");
+        assert_eq!(unknown, Vec::<String>::new(), "the API server would prune them");
+        serde_json::from_value::<SmartLimiter>(object).unwrap()
+    };
+    let snake = limiter([
+        "fill_interval",
+        "headers_to_add",
+        "exact_match",
+        "prefix_match",
+        "suffix_match",
+        "regex_match",
+        "present_match",
+        "present_match_separate",
+        "is_exact_match_empty",
+        "invert_match",
+        "custom_key",
+        "custom_value",
+    ]);
+    let camel = limiter([
+        "fillInterval",
+        "headersToAdd",
+        "exactMatch",
+        "prefixMatch",
+        "suffixMatch",
+        "regexMatch",
+        "presentMatch",
+        "presentMatchSeparate",
+        "isExactMatchEmpty",
+        "invertMatch",
+        "customKey",
+        "customValue",
+    ]);
+    assert_eq!(snake.spec, camel.spec);
+    let descriptor = &snake.spec.sets["_base"].descriptor[0];
+    let action = descriptor.action.as_ref().unwrap();
+    assert_eq!(action.fill_interval.map(|interval| interval.seconds), Some(1));
+    assert_eq!(
+        (action.headers_to_add.len(), descriptor.matches.len(), &*descriptor.custom_value),
+        (1, 7, "v")
+    );
+    assert!(descriptor.matches[0].invert_match && descriptor.matches[6].is_exact_match_empty);
+}
+
+/// The fields of a value that its schema does not name.
+fn unknown_fields(value: &Value, schema: &Value, path: &str) -> Vec<String> {
+    let within = |name: &str, value: &Value| {
+        let known = schema["properties"].get(name).or_else(|| schema.get("additionalProperties"));
+        let path = format!("{path}/{name}");
+        known.map_or_else(|| vec![path.clone()], |schema| unknown_fields(value, schema, &path))
+    };
+    match value {
+        Value::Object(fields) => fields.iter().flat_map(|(name, value)| within(name, value)).collect(),
+        Value::Array(items) => {
+            items.iter().flat_map(|item| unknown_fields(item, &schema["items"], path)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn each_second_spelling_has_a_rule_against_both() {
+    let rules = within(&schema_of::<SmartLimiter>(), "");
+    let rules = rules
+        .iter()
+        .filter_map(|(path, schema)| Some((path, schema.get("x-kubernetes-validations")?.as_array()?)));
+    let all: Vec<_> = rules
+        .flat_map(|(path, rules)| {
+            rules.iter().map(move |rule| (path, rule["rule"].as_str().unwrap_or_default()))
+        })
+        .collect();
+    let against = |both: &str| {
+        all.iter().filter(|(path, rule)| *rule == both && path.starts_with("/properties/spec")).count()
+    };
+    assert_eq!(against("!(has(self.fill_interval) && has(self.fillInterval))"), 1, "{all:?}");
+    assert_eq!(
+        against("!(has(self.present_match_separate) && has(self.presentMatchSeparate))"),
+        1,
+        "{all:?}"
+    );
+}
+
+#[test]
+fn a_limiters_status_that_slime_left_can_be_read() {
+    let left = json!({ "metricStatus": { "_base.pod": "2", "x": 1 }, "ratelimitStatus": { "_base": { "descriptor": [
+        { "action": { "fill_interval": { "seconds": "60" }, "quota": "2", "strategy": "single" }, "condition": "true", "target": { "port": 9080 } },
+    ] }, "v1": 7 } });
+    let status: palisade::api::SmartLimiterStatus = serde_json::from_value(left).unwrap();
+    assert_eq!(
+        status.ratelimit_status["_base"].descriptor[0].target.as_ref().and_then(|target| target.port),
+        Some(9080)
+    );
+    assert_eq!(status.metric_status["_base.pod"], "2");
 }

@@ -7,6 +7,9 @@ mod modes;
 mod recycling;
 mod retention;
 mod service_fence;
+mod smart_limiter;
+mod spelling;
+mod statement;
 
 pub use modes::{Mode, Observed, SidecarPolicy};
 pub use recycling::{Auto, Deadline, RecyclingStrategy, Seconds, Stable};
@@ -15,15 +18,20 @@ pub use service_fence::{
     Dependency, DependencySource, DomainStatus, LabelSelector, Learning, ServiceFence, ServiceFenceSpec,
     ServiceFenceStatus, WorkloadSelector,
 };
+pub use smart_limiter::{
+    Action, Descriptor, Header, LimiterSet, Match, SmartLimiter, SmartLimiterSpec, SmartLimiterStatus, Target,
+};
+pub(crate) use statement::whole_seconds;
+pub use statement::{Statement, Transition};
 
-/// The condition type of a `ServiceFence` that sums up whether what its spec asks for is in force.
+/// The condition type that sums up whether what an object's spec asks for is in force.
 pub const READY: &str = "Ready";
 /// The condition type that tells whether calls of the workload were seen, and by whom.
 pub const LEARNING: &str = "Learning";
 /// The condition type that tells whether something is left out that the workload uses.
 pub const DEGRADED: &str = "Degraded";
-/// The condition type that tells whether a trimmed `Sidecar` of this fence is in force. Its reasons are those of
-/// [`READY`].
+/// The condition type that tells whether a trimmed `Sidecar` of a fence, or any limit of a limiter, is in force. Its
+/// reasons are those of [`READY`].
 pub const ENFORCED: &str = "Enforced";
 /// The condition type that tells of another object that is for the same pods.
 pub const CONFLICT: &str = "Conflict";
@@ -81,4 +89,19 @@ pub mod reasons {
     pub const NAMESPACE_NOT_ALLOWED: &str = "NamespaceNotAllowed";
     /// Degraded: policies name the workload as a caller of more hosts than may be listed for their sake.
     pub const POLICY_LIMIT: &str = "PolicyLimit";
+
+    /// Ready: the limiter's limits are in force.
+    pub const LIMITING: &str = "Limiting";
+    /// Ready: no limit of the limiter has a condition that holds.
+    pub const IDLE: &str = "Idle";
+    /// Not ready: a descriptor cannot be understood, or lacks what it needs.
+    pub const INVALID_DESCRIPTOR: &str = "InvalidDescriptor";
+    /// Not ready: two descriptors have the same `custom_key` and `custom_value`.
+    pub const DUPLICATE_NAME: &str = "DuplicateName";
+    /// Not ready: the limiter asks for what is not supported yet.
+    pub const NOT_SUPPORTED: &str = "NotSupported";
+    /// Not ready: no `DestinationRule` of the limiter's namespace defines a subset that it names.
+    pub const SUBSET_NOT_FOUND: &str = "SubsetNotFound";
+    /// Not ready: somebody else's `EnvoyFilter` has the name of one of the limiter's; it is left alone.
+    pub const ENVOY_FILTER_CONFLICT: &str = "EnvoyFilterConflict";
 }

@@ -26,8 +26,24 @@ pub(super) struct Config {
     pub(super) proxy_metrics: proxy_metrics::Settings,
     /// Which external hosts get a `ServiceEntry`.
     pub(super) external: ExternalPolicy,
+    /// Whether limiters are looked after.
+    pub(super) limiter: Limiter,
     /// How Istio is installed.
     pub(super) istio: Installation,
+}
+
+/// What holds for limiters.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Limiter {
+    /// Whether they are looked after.
+    pub(super) enabled: bool,
+}
+
+impl Default for Limiter {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
 }
 
 impl Config {

@@ -20,7 +20,10 @@ enum Command {
     /// Run the operator.
     Run(Box<run::Run>),
     /// Print the custom resource definitions.
-    Crds,
+    Crds {
+        /// Only this one: servicefences or smartlimiters.
+        only: Option<String>,
+    },
     /// Give all fenced workloads their full configuration back, and wait until they have it.
     Open(open::Open),
 }
@@ -33,7 +36,7 @@ impl Cli {
     pub async fn execute(self) -> anyhow::Result<()> {
         match self.command {
             Command::Run(run) => run.execute().await,
-            Command::Crds => crds::execute(),
+            Command::Crds { only } => crds::execute(only.as_deref()),
             Command::Open(open) => open.execute().await,
         }
     }

@@ -120,6 +120,7 @@ impl Run {
             auto_fence: config.auto_fence,
             deleted_fences,
             istio: config.istio,
+            limits: config.limiter.enabled,
             external: config.external,
             instance: self.instance,
         }

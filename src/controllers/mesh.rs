@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::auto_fence::Concerns;
 use super::external::Namespaces;
+use super::named::Named;
 use crate::graph::{Change, Graph, ObjectKey, Observation};
 use crate::sources::Observer;
 
@@ -48,6 +49,7 @@ pub struct Owner {
     triggers: mpsc::Sender<ObjectKey>,
     concerns: Option<Concerns>,
     external: Option<Namespaces>,
+    limiters: Option<Named>,
 }
 
 impl Mesh {
@@ -67,7 +69,15 @@ impl Mesh {
         let mesh = Self { graph, changes, calls, synced: watch::Sender::default() };
         (
             mesh.clone(),
-            Owner { mesh, changes: changes_in, calls: calls_in, triggers, concerns: None, external: None },
+            Owner {
+                mesh,
+                changes: changes_in,
+                calls: calls_in,
+                triggers,
+                concerns: None,
+                external: None,
+                limiters: None,
+            },
             triggers_out,
         )
     }
@@ -130,6 +140,13 @@ impl Owner {
         self
     }
 
+    /// Names the limiters, too, that changes concern.
+    #[must_use]
+    pub fn naming_limiters(mut self, limiters: Named) -> Self {
+        self.limiters = Some(limiters);
+        self
+    }
+
     /// Keeps the graph until `stop` is cancelled: takes changes and calls in, publishes, and names the fences
     /// to look at.
     pub async fn run(mut self, stop: CancellationToken) {
@@ -148,6 +165,7 @@ impl Owner {
                     self.mesh.graph.store(Arc::new(graph.clone()));
                     self.concerns.iter().for_each(Concerns::publish);
                     self.external.iter().for_each(|external| external.publish(&graph, &touched));
+                    self.limiters.iter().for_each(Named::publish);
                     for echo in echoes {
                         let _ = echo.send(());
                     }
@@ -203,6 +221,7 @@ impl Owner {
                 }
                 self.concerns.iter().for_each(|concerns| concerns.note(graph, &change));
                 self.external.iter().for_each(|external| external.note(graph, &change));
+                self.limiters.iter().for_each(|named| named.note(graph.limiters_concerned(&change)));
                 touched.extend(graph.apply(change));
             }
             Message::TouchAll => {

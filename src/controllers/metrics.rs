@@ -30,10 +30,11 @@ pub(super) enum Written {
     Fence,
     Deletions,
     ServiceEntry,
+    EnvoyFilter,
 }
 
 impl Written {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Sidecar,
         Self::Status,
         Self::Finalizer,
@@ -41,6 +42,7 @@ impl Written {
         Self::Fence,
         Self::Deletions,
         Self::ServiceEntry,
+        Self::EnvoyFilter,
     ];
 }
 

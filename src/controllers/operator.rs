@@ -20,9 +20,11 @@ use super::external::{Entries, Namespaces};
 use super::history::Asked;
 use super::leadership::Leadership;
 use super::lease::Election;
-use super::mesh::Mesh;
+use super::limiter::{self, LimiterContext};
+use super::mesh::{Mesh, Owner};
 use super::mesh_config;
 use super::metrics::Metrics;
+use super::named::Named;
 use super::record::Record;
 use super::service_fence::{self, Context};
 use super::switch::Switch;
@@ -65,6 +67,8 @@ pub struct Options {
     pub proxy_metrics: proxy_metrics::Settings,
     /// How Istio is installed.
     pub istio: Installation,
+    /// Whether `SmartLimiter`s are looked after.
+    pub limits: bool,
     /// The name of this instance, for Events.
     pub instance: Option<String>,
     /// The `Lease` by which replicas decide who leads, and the name of this one in it; `None` if it is the only one.
@@ -114,8 +118,8 @@ impl Options {
     }
 }
 
-/// What must have been listed before anything is decided: the kinds, the switch, the mesh configuration, and the memory of
-/// deletions.
+/// What must have been listed before anything is decided, besides what limits rest on: the kinds, the switch, the mesh
+/// configuration, and the memory of deletions.
 const LISTED: usize = watches::KINDS + 3;
 
 /// What only the leader does: it is started when this replica leads.
@@ -127,8 +131,7 @@ type Part = BoxFuture<'static, ()>;
 /// If an address cannot be bound, or a part of the operator ends before it is told to.
 pub async fn run(client: Client, options: Options, stop: CancellationToken) -> anyhow::Result<()> {
     let (graph, asked) = (options.graph(), options.asked());
-    let queue = asked.queue.clone();
-    let mut registry = Registry::default();
+    let (queue, mut registry) = (asked.queue.clone(), Registry::default());
     let metrics = Metrics::register(&mut registry);
     let logs = access_log::Metrics::register(&mut registry);
     let leadership = Leadership::register(&mut registry);
@@ -138,12 +141,15 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let mut tasks = JoinSet::new();
     let asking = asked.ask(&mesh, &mut registry)?;
     let (concerns, namespaces) = (Concerns::new(options.auto_fence), Namespaces::default());
+    let limiters = Named::default();
     let writes_entries = options.external.service_entries;
-    let owner = owner.naming(concerns.clone());
-    let owner = if writes_entries { owner.naming_external(namespaces.clone()) } else { owner };
-    tasks.spawn(owner.run(stop.clone()));
-    let (listed, synced) = mpsc::channel(LISTED);
-    let caches = watches::start(&client, &mesh, options.istio, &stop, &mut tasks, &listed);
+    let named = (writes_entries.then_some(&namespaces), options.limits.then_some(&limiters));
+    tasks.spawn(naming(owner, &concerns, named).run(stop.clone()));
+    let listings = LISTED + if options.limits { limiter::KINDS } else { 0 };
+    let (listed, synced) = mpsc::channel(listings);
+    let caches = watches::start(&client, &mesh, options.istio.clone(), &stop, &mut tasks, &listed);
+    let limits = options.limits;
+    let limits = limits.then(|| limiter::watch(&client, &mesh, options.istio, &stop, &mut tasks, &listed));
     registry.register_collector(Box::new(Census::new(caches.clone())));
     let serving = server::serve(http, mesh.clone(), registry, stop.clone());
     tasks.spawn(async move { report(serving.await, "serving health and metrics") });
@@ -155,8 +161,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         switch.clone().follow(client.clone(), options.switch.clone(), mesh.clone(), listed.clone());
     tasks.spawn(until(stop.clone(), following));
 
-    let sources = format!("{}-sources", options.switch.name);
-    let record = Record::new(client.clone(), &ObjectKey::new(options.switch.namespace.clone(), sources));
+    let record = record(&client, &options.switch);
     let (deleted, writer) = store();
     let deletions = Deletions::new(options.deleted_fences, deleted);
     let (memory, known) = (deletions.clone(), concerns.clone());
@@ -167,6 +172,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let context =
         Context::new(client, instance, mesh.clone(), caches, switch, settings, metrics).asking(queue);
     let entries = writes_entries.then(|| Entries::new(&context, namespaces));
+    let limits = limits.map(|caches| LimiterContext::new(&context, limiters, caches));
     let auto = AutoContext::new(&context, concerns, deletions, system_namespaces);
     let keys = futures::StreamExt::take_until(ReceiverStream::new(triggers), stop.clone().cancelled_owned());
     let mut observer = mesh.observer();
@@ -178,14 +184,29 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         until(stop.clone(), watch_directly(record, mesh.clone(), asking)).boxed(),
         auto_fence::run(auto, stop.clone()).boxed(),
     ];
+    parts.extend(limits.map(|limits| limiter::run(limits, stop.clone()).boxed()));
     parts.extend(entries.map(|entries| until(stop.clone(), entries).boxed()));
     parts.extend(
         options
             .sidecar_log_address
             .map(|address| learn(address, Peers::Sidecars, mesh.observer(), logs, stop.clone()).boxed()),
     );
-    tasks.spawn(lead(election, parts, mesh, synced, stop.clone()));
+    tasks.spawn(lead(election, parts, mesh, (synced, listings), stop.clone()));
     supervise(tasks, &stop).await
+}
+
+/// Has the graph's owner name what changes concern besides fences.
+fn naming(owner: Owner, concerns: &Concerns, more: (Option<&Namespaces>, Option<&Named>)) -> Owner {
+    let (external, limiters) = more;
+    let owner = owner.naming(concerns.clone());
+    let owner = external.into_iter().fold(owner, |owner, named| owner.naming_external(named.clone()));
+    limiters.into_iter().fold(owner, |owner, named| owner.naming_limiters(named.clone()))
+}
+
+/// The record of how far sources have looked, beside the switch.
+fn record(client: &Client, switch: &ObjectKey) -> Record {
+    let name = format!("{}-sources", switch.name);
+    Record::new(client.clone(), &ObjectKey::new(switch.namespace.clone(), name))
 }
 
 /// Whether this replica stands for election, and the client that all others get: by that, only the leader can write.
@@ -205,10 +226,10 @@ async fn lead(
     election: Option<Election>,
     parts: Vec<Part>,
     mesh: Mesh,
-    mut synced: mpsc::Receiver<()>,
+    (mut synced, listings): (mpsc::Receiver<()>, usize),
     stop: CancellationToken,
 ) {
-    for _ in 0..LISTED {
+    for _ in 0..listings {
         let _ = stop.run_until_cancelled(synced.recv()).await;
     }
     if stop.is_cancelled() {

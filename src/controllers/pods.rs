@@ -25,7 +25,15 @@ pub(super) fn changed(pod: &Pod) -> Change {
         account: account(pod),
         proxy,
         workload: workload_name(&pod.metadata).into(),
+        ready: is_ready(pod),
     })
+}
+
+/// What puts a pod among its Service's endpoints, and what takes it out of them.
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions.filter(|of| of.type_ == "Ready").any(|of| of.status == "True");
+    ready && pod.metadata.deletion_timestamp.is_none()
 }
 
 /// The service account, which the API server fills in.

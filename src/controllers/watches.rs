@@ -132,7 +132,7 @@ where
 
 /// The same for a kind that a cluster need not serve: where it does not, there are no objects of it. It is looked again
 /// and again, so one that is served later is noticed then.
-fn optional_events<K>(client: &Client) -> impl Stream<Item = Event<K>> + Send + use<K>
+pub(super) fn optional_events<K>(client: &Client) -> impl Stream<Item = Event<K>> + Send + use<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -166,15 +166,23 @@ fn readable<K: Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>>) ->
     })
 }
 
-/// Leaves out what is of a revision that is not ours, as if it did not exist: others look after it.
-fn covered<K: ResourceExt + Send>(
+/// Leaves out what is of a revision that is not ours: others look after it.
+pub(super) fn covered<K: ResourceExt + Send>(
     events: impl Stream<Item = Event<K>> + Send,
     istio: Installation,
 ) -> impl Stream<Item = Event<K>> + Send {
+    only(events, move |object: &K| istio.covers(object.labels()))
+}
+
+/// Leaves out all but those that are `wanted`, as if they did not exist.
+pub(super) fn only<K: Send>(
+    events: impl Stream<Item = Event<K>> + Send,
+    wanted: impl Fn(&K) -> bool + Send,
+) -> impl Stream<Item = Event<K>> + Send {
     events.filter_map(move |event| {
         let event = match event {
-            Event::Apply(object) if !istio.covers(object.labels()) => Some(Event::Delete(object)),
-            Event::InitApply(object) if !istio.covers(object.labels()) => None,
+            Event::Apply(object) if !wanted(&object) => Some(Event::Delete(object)),
+            Event::InitApply(object) if !wanted(&object) => None,
             event => Some(event),
         };
         std::future::ready(event)
@@ -182,14 +190,15 @@ fn covered<K: ResourceExt + Send>(
 }
 
 /// Keeps a watch's objects in its cache before anybody hears of them.
-fn reflected<K>(
+pub(super) fn reflected<K, C>(
     events: impl Stream<Item = Event<K>> + Send,
     mut writer: Writer<K>,
-    caches: Arc<Caches>,
-    cache: fn(&Caches) -> &Cache<K>,
+    caches: Arc<C>,
+    cache: fn(&C) -> &Cache<K>,
 ) -> impl Stream<Item = Event<K>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+    C: Send + Sync + 'static,
 {
     events.inspect(move |event| {
         writer.apply_watcher_event(event);
@@ -201,7 +210,7 @@ where
 
 /// Tells the graph's owner what a watch says; after a fresh listing also what is gone since the last one. `listed` hears
 /// of the first one only.
-async fn follow<K: Resource + ResourceExt>(
+pub(super) async fn follow<K: Resource + ResourceExt>(
     events: impl Stream<Item = Event<K>> + Send,
     mesh: Mesh,
     kind: Kind<K>,

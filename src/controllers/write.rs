@@ -1,14 +1,18 @@
+use std::fmt::Debug;
 use std::time::Duration;
 
+use k8s_openapi::NamespaceResourceScope;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::error::Error;
 use super::metrics::{Metrics, Written};
-use crate::api::{ServiceFence, ServiceFenceStatus};
-use crate::fence::{MANAGER, Transition, keep_writers};
+use crate::api::{ServiceFence, Transition};
+use crate::fence::{MANAGER, keep_writers};
 use crate::istio::Sidecar;
 
 /// How long the API server has to answer.
@@ -16,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// Keeps a fence until its workload has its full configuration back.
 pub(super) const FINALIZER: &str = "palisade.io/open-first";
 
-/// The writes of the fence controller, each by server-side apply where the API has it.
+/// The writes of the controllers, each by server-side apply where the API has it.
 #[derive(Clone)]
 pub(super) struct Writer {
     pub(super) client: Client,
@@ -36,20 +40,19 @@ impl Writer {
         self.attempt(Written::Finalizer, "change the fence's finalizer", call).await
     }
 
-    /// Writes a fence's status.
-    pub(super) async fn status(
-        &self,
-        fence: &ServiceFence,
-        status: &ServiceFenceStatus,
-    ) -> Result<ServiceFence, Error> {
-        let mut patch = identify(fence, json!({}));
+    /// Writes the status of a fence or a limiter.
+    pub(super) async fn status<K>(&self, object: &K, status: &impl Serialize) -> Result<K, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let mut patch = identify(object, json!({}));
         patch["status"] = json!(status);
         // The status is ours alone, so that an edit of it by hand does not stop us.
         let (params, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(&patch));
-        let api = self.fences(fence);
-        let name = fence.name_any();
+        let api = Api::<K>::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
+        let name = object.name_any();
         let call = api.patch_status(&name, &params, &patch);
-        self.attempt(Written::Status, "write the fence's status", call).await
+        self.attempt(Written::Status, "write a status", call).await
     }
 
     /// Applies a Sidecar, by force if it is the fence's already, or is to be: what others changed in it is drift and is
@@ -91,7 +94,7 @@ impl Writer {
     }
 
     /// Tells a transition as an Event. A lost Event is no reason to try the rest again.
-    pub(super) async fn event(&self, fence: &ServiceFence, transition: &Transition) {
+    pub(super) async fn event(&self, object: &impl Resource<DynamicType = ()>, transition: &Transition) {
         let type_ = if transition.warning { EventType::Warning } else { EventType::Normal };
         let event = Event {
             type_,
@@ -100,10 +103,10 @@ impl Writer {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        let reference = fence.object_ref(&());
+        let reference = object.object_ref(&());
         let call = self.recorder.publish(&event, &reference);
         if let Err(error) = self.attempt(Written::Event, "publish an Event", call).await {
-            tracing::warn!(fence = %reference.name.unwrap_or_default(), %error, "an Event was lost");
+            tracing::warn!(object = %reference.name.unwrap_or_default(), %error, "an Event was lost");
         }
     }
 
@@ -130,14 +133,14 @@ impl Writer {
     }
 }
 
-/// The identity of a fence in a patch. With its uid, a patch cannot create anew a fence that was deleted.
-fn identify(fence: &ServiceFence, more: serde_json::Value) -> serde_json::Value {
+/// The identity of an object in a patch. With its uid, a patch cannot create anew one that was deleted.
+fn identify<K: Resource<DynamicType = ()>>(object: &K, more: serde_json::Value) -> serde_json::Value {
     let mut metadata = more;
-    metadata["name"] = json!(fence.name_any());
-    metadata["uid"] = json!(fence.uid());
+    metadata["name"] = json!(object.name_any());
+    metadata["uid"] = json!(object.uid());
     json!({
-        "apiVersion": ServiceFence::api_version(&()),
-        "kind": ServiceFence::kind(&()),
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
         "metadata": metadata,
     })
 }

@@ -1,47 +1,16 @@
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 
-use super::Transition;
-use crate::api::{DEGRADED, Dependency, DependencySource, LEARNING, ServiceFence, reasons};
+use crate::api::{
+    DEGRADED, Dependency, DependencySource, LEARNING, ServiceFence, Statement, Transition, reasons,
+};
 use crate::graph::FenceFacts;
-
-/// What a condition says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Statement {
-    pub(super) condition: &'static str,
-    pub(super) holds: bool,
-    pub(super) reason: &'static str,
-    pub(super) message: String,
-}
-
-impl Statement {
-    /// The condition of a fence. It dates from the last change of its status.
-    pub(super) fn of(self, fence: &ServiceFence, now: Timestamp) -> Condition {
-        let status = if self.holds { "True" } else { "False" };
-        let old = find(fence, self.condition).filter(|old| old.status == status);
-        Condition {
-            type_: self.condition.to_owned(),
-            status: status.to_owned(),
-            reason: self.reason.to_owned(),
-            message: self.message,
-            observed_generation: fence.meta().generation,
-            last_transition_time: old
-                .map_or_else(|| whole_seconds(now), |old| old.last_transition_time.clone()),
-        }
-    }
-}
 
 /// A condition of a fence as it stands.
 pub(super) fn find<'a>(fence: &'a ServiceFence, condition: &str) -> Option<&'a Condition> {
     fence.status.as_ref()?.conditions.iter().find(|old| old.type_ == condition)
-}
-
-/// Kubernetes writes times in whole seconds; what comes back must equal what was written.
-pub(super) fn whole_seconds(time: Timestamp) -> Time {
-    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
 /// Whether calls of the workload were seen, and by whom: by what the status says of its `domains`, so that it changes

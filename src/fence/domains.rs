@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::conditions::whole_seconds;
 use super::expiry::Expiry;
-use crate::api::{Dependency, DependencySource, DomainStatus};
+use crate::api::{Dependency, DependencySource, DomainStatus, whole_seconds};
 use crate::graph::{EgressHost, FenceFacts, Graph, Known, ObjectKey, Registry, Want, Wanted};
 
 type Domains = BTreeMap<String, Dependency>;

@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::plan::Situation;
 use super::status::Verdict;
-use super::{Input, Plan, SidecarAction, Transition};
-use crate::api::reasons;
+use super::{Input, Plan, SidecarAction};
+use crate::api::{Transition, reasons};
 use crate::graph::Answers;
 
 /// How long to wait before the proxies are asked once more, should nobody have told what became of it.

@@ -43,6 +43,5 @@ pub use sidecar::{
     CLUSTERS_ADDED, GlobalProxy, KEEP_BIND, MANAGED_BY, MANAGER, ROUTES_ADDED, ROUTES_REMOVED, WIDENED,
     is_owned_by, standing,
 };
-pub use status::Transition;
 pub use wants::{selection, wants};
 pub use writers::keep_writers;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 
-use super::conditions::{self, Statement};
+use super::conditions;
 use super::declared;
 use super::domains::{domains, known, next_end};
 use super::expiry::{self, Expiry};
@@ -12,8 +12,10 @@ use super::observed::observe;
 use super::others::{self, Others};
 use super::stance::Stance;
 use super::status::{self, Report, Verdict};
-use super::{Defaults, Egress, GlobalProxy, Scope, Timings, Transition, is_owned_by};
-use crate::api::{Dependency, ENFORCED, Mode, ServiceFence, ServiceFenceStatus, reasons};
+use super::{Defaults, Egress, GlobalProxy, Scope, Timings, is_owned_by};
+use crate::api::{
+    Dependency, ENFORCED, Mode, ServiceFence, ServiceFenceStatus, Statement, Transition, reasons,
+};
 use crate::graph::{FenceFacts, Graph, ObjectKey};
 use crate::istio::Sidecar;
 

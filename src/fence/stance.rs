@@ -1,7 +1,6 @@
-use super::conditions::Statement;
 use super::plan::Situation;
 use super::status::Verdict;
-use crate::api::{CONFLICT, Mode, SidecarPolicy, reasons};
+use crate::api::{CONFLICT, Mode, SidecarPolicy, Statement, reasons};
 
 /// What a fence is to do about its workload.
 #[derive(Clone, Debug, PartialEq, Eq)]

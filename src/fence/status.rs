@@ -3,8 +3,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use kube::Resource;
 
-use super::conditions::{Statement, find};
-use crate::api::{Dependency, Mode, Observed, READY, ServiceFence, ServiceFenceStatus, reasons};
+use super::conditions::find;
+use crate::api::{
+    Dependency, Mode, Observed, READY, ServiceFence, ServiceFenceStatus, Statement, Transition, reasons,
+};
 
 /// How a fence stands: one of the documented reasons of its `Ready` condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,17 +39,6 @@ impl Verdict {
     }
 }
 
-/// A change of a fence's `Ready` reason: what an Event tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transition {
-    /// The new reason.
-    pub reason: &'static str,
-    /// What it means for this fence.
-    pub message: String,
-    /// Whether somebody has to do something about it.
-    pub warning: bool,
-}
-
 /// What a status is made of.
 #[derive(Debug)]
 pub(super) struct Report {
@@ -60,9 +51,15 @@ pub(super) struct Report {
 
 /// The status of a fence; equal to the old one if nothing changed.
 pub(super) fn build(fence: &ServiceFence, report: Report, now: Timestamp) -> ServiceFenceStatus {
+    let before = fence.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let generation = fence.meta().generation;
     ServiceFenceStatus {
-        observed_generation: fence.meta().generation,
-        conditions: report.statements.into_iter().map(|statement| statement.of(fence, now)).collect(),
+        observed_generation: generation,
+        conditions: report
+            .statements
+            .into_iter()
+            .map(|statement| statement.of(before, generation, now))
+            .collect(),
         mode: report.mode,
         observed: report.observed,
         hosts: u32::try_from(report.domains.len()).unwrap_or(u32::MAX),

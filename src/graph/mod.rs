@@ -19,6 +19,7 @@ mod gateway_routes;
 mod key;
 mod known;
 mod learning;
+mod limiters;
 mod mesh_wide;
 mod names;
 mod objects;
@@ -50,6 +51,7 @@ pub use gateway_routes::{Backend, GatewayRoute, RouteKind};
 pub use key::ObjectKey;
 pub use known::{Known, Observation};
 pub use learning::{Learning, MAX_HOSTS};
+pub use limiters::{DestinationRule, Limiter};
 pub use mesh_wide::{MeshConfig, MeshWide};
 pub use objects::{EgressHost, Service, ServiceEntry};
 pub use policies::{Authority, Policy};
@@ -63,6 +65,7 @@ pub use workloads::{Pod, Proxy, Workloads};
 use crate::api::DependencySource;
 use external::Externals;
 use fences::Fences;
+use limiters::Limiters;
 use policies::Policies;
 use routes::Routes;
 use sidecars::Sidecars;
@@ -113,6 +116,18 @@ pub enum Change {
     Sidecar(Sidecar),
     /// A `Sidecar` is gone.
     SidecarGone(ObjectKey),
+    /// A `SmartLimiter` was added or changed.
+    Limiter(Limiter),
+    /// A `SmartLimiter` is gone.
+    LimiterGone(ObjectKey),
+    /// A `DestinationRule` was added or changed.
+    DestinationRule(DestinationRule),
+    /// A `DestinationRule` is gone.
+    DestinationRuleGone(ObjectKey),
+    /// An `EnvoyFilter` of the limiter that is named second was added or changed.
+    EnvoyFilter(ObjectKey, ObjectKey),
+    /// An `EnvoyFilter` is gone, or is no limiter's any more.
+    EnvoyFilterGone(ObjectKey),
     /// A call was seen.
     Call(Observation),
     /// A TLS connection was passed through at this time.
@@ -199,6 +214,7 @@ pub struct Graph {
     mesh_config: Option<Arc<MeshConfig>>,
     sidecars: Sidecars,
     externals: Externals,
+    limiters: Limiters,
 }
 
 impl Graph {
@@ -353,6 +369,15 @@ impl Graph {
             Change::MeshConfig(config) => self.apply_mesh_config(config),
             Change::Sidecar(sidecar) => self.apply_sidecar(sidecar),
             Change::SidecarGone(key) => self.remove_sidecar(&key),
+            Change::Limiter(_)
+            | Change::LimiterGone(_)
+            | Change::DestinationRule(_)
+            | Change::DestinationRuleGone(_)
+            | Change::EnvoyFilter(..)
+            | Change::EnvoyFilterGone(_) => {
+                self.limiters.apply(change);
+                BTreeSet::new()
+            }
             Change::Call(call) => self.learn(&call),
             Change::PassedThrough(call, seen) => self.pass_through(&call, seen),
             Change::Covered(covered) => self.cover(covered),

@@ -8,7 +8,8 @@ use super::by_workload::ByWorkload;
 use super::registry::discard;
 use super::{Caller, HashMap, Labels, ObjectKey};
 
-/// What matters of a Pod: who calls from which address, by which proxy, and under which name metrics speak of it.
+/// What matters of a Pod: who calls from which address, by which proxy, under which name metrics speak of it, and whether
+/// it takes part in what its Service does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// Its namespace and name.
@@ -23,6 +24,8 @@ pub struct Pod {
     pub proxy: Proxy,
     /// The name of its workload, as Istio has it in `source_workload`.
     pub workload: Arc<str>,
+    /// Whether it is ready, and stays: one that is being deleted is not counted any more.
+    pub ready: bool,
 }
 
 /// The proxy of a pod.

@@ -1,6 +1,8 @@
 //! The resources of Istio and the Gateway API that are read and written, with only the fields that matter here.
 
 mod authorization_policy;
+mod destination_rule;
+mod envoy_filter;
 mod gateway_route;
 mod mesh_config;
 mod revision;
@@ -12,6 +14,8 @@ mod workload_name;
 pub use authorization_policy::{
     AuthorizationPolicy, AuthorizationPolicySpec, Condition, From, PolicySelector, PolicyTarget, Rule, Source,
 };
+pub use destination_rule::{DestinationRule, DestinationRuleSpec, Subset};
+pub use envoy_filter::{ConfigPatch, EnvoyFilter, EnvoyFilterSpec};
 pub use gateway_route::{
     GRPCRoute, GRPCRouteSpec, GatewayRoute, HTTPRoute, HTTPRouteSpec, Reference, RouteRule, RouteSpec,
     TCPRoute, TCPRouteSpec, TLSRoute, TLSRouteSpec,

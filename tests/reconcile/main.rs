@@ -9,6 +9,7 @@
 mod adoption;
 mod api_server;
 mod auto_fence;
+mod limiter;
 mod objects;
 mod record;
 

@@ -33,6 +33,12 @@ impl Objects {
         self.all.iter().find(|(key, _)| key.ends_with(path)).map(|(_, object)| object)
     }
 
+    /// The next resource version.
+    pub fn next_version(&mut self) -> String {
+        self.version += 1;
+        self.version.to_string()
+    }
+
     /// Answers requests while `work` goes on.
     pub async fn serve<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
@@ -59,8 +65,14 @@ impl Objects {
     }
 
     fn carry_out(&mut self, call: &Call) -> Result<Value, u16> {
-        let path = call.path.split('?').next().unwrap_or_default().to_owned();
-        let current = self.all.get(&path).cloned();
+        let path = call.path.split('?').next().unwrap_or_default();
+        let of_status = path.strip_suffix("/status");
+        let path = of_status.unwrap_or(path).to_owned();
+        let mut current = self.all.get(&path).cloned();
+        // Who applies a status has all of it.
+        if let Some(current) = current.as_mut().filter(|_| of_status.is_some()) {
+            current["status"] = Value::Null;
+        }
         match (&call.method, current) {
             (&Method::PATCH, current) if call.content_type.contains("apply-patch") => {
                 let known = call.body["metadata"]["uid"].as_str();
@@ -101,8 +113,7 @@ impl Objects {
 
     fn change(&mut self, path: String, mut object: Value, changes: &Value) -> Value {
         merge(&mut object, changes);
-        self.version += 1;
-        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        object["metadata"]["resourceVersion"] = json!(self.next_version());
         if object["metadata"]["uid"].is_null() {
             object["metadata"]["uid"] = json!(format!("uid-{}", self.version));
         }

@@ -87,5 +87,5 @@ sds_config:
 {{- $prometheus = set $prometheus "caFile" "/etc/palisade-prometheus/ca.crt" -}}
 {{- end -}}
 {{- $istio := pick .Values.istio "revisions" "strictRevision" -}}
-{{ dict "fence" $fence "autoFence" .Values.autoFence "external" (pick .Values.external "serviceEntries" "hosts" "maxPerNamespace") "prometheus" $prometheus "proxyMetrics" .Values.proxyMetrics "istio" $istio | toPrettyJson }}
+{{ dict "fence" $fence "autoFence" .Values.autoFence "external" (pick .Values.external "serviceEntries" "hosts" "maxPerNamespace") "prometheus" $prometheus "proxyMetrics" .Values.proxyMetrics "limiter" .Values.limiter "istio" $istio | toPrettyJson }}
 {{- end }}

@@ -1,93 +1,53 @@
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures::Stream;
-use futures::stream::unfold;
-use tokio::sync::Notify;
 
+use crate::controllers::named::Named;
 use crate::fence::auto::{AutoFence, concerned};
 use crate::graph::{Change, Graph, ObjectKey};
 
-/// The automatic fences to look at, there or not. The graph's owner names them, once each however often.
+/// The automatic fences to look at, there or not.
 #[derive(Clone, Debug)]
-pub struct Concerns(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    settings: AutoFence,
-    keys: Mutex<Keys>,
-    more: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Keys {
-    /// Of changes that are not published yet.
-    noted: BTreeSet<ObjectKey>,
-    /// To be looked at.
-    waiting: BTreeSet<ObjectKey>,
+pub struct Concerns {
+    settings: Arc<AutoFence>,
+    named: Named,
 }
 
 impl Concerns {
     /// None yet.
     #[must_use]
     pub fn new(settings: AutoFence) -> Self {
-        Self(Arc::new(Shared { settings, keys: Mutex::default(), more: Notify::new() }))
+        Self { settings: Arc::new(settings), named: Named::default() }
     }
 
     /// What the operator's configuration says.
     #[must_use]
     pub fn settings(&self) -> &AutoFence {
-        &self.0.settings
+        &self.settings
     }
 
     /// Notes those that a change concerns, which `graph` is about to take in.
     pub(in crate::controllers) fn note(&self, graph: &Graph, change: &Change) {
-        let keys = concerned(graph, change, &self.0.settings);
-        self.lock().noted.extend(keys);
+        self.named.note(concerned(graph, change, &self.settings));
     }
 
     /// Notes all fences.
     pub(in crate::controllers) fn note_all(&self, graph: &Graph) {
-        self.lock().noted.extend(graph.fence_keys().cloned());
+        self.named.note(graph.fence_keys().cloned());
     }
 
     /// Has those looked at that were noted: the graph is published.
     pub(in crate::controllers) fn publish(&self) {
-        let noted = std::mem::take(&mut self.lock().noted);
-        self.add(noted);
+        self.named.publish();
     }
 
     /// Has these looked at.
     pub(super) fn add(&self, keys: impl IntoIterator<Item = ObjectKey>) {
-        let mut named = self.lock();
-        named.waiting.extend(keys);
-        if !named.waiting.is_empty() {
-            self.0.more.notify_one();
-        }
+        self.named.add(keys);
     }
 
     /// Those to look at, one after the other, without end.
-    pub fn stream(&self) -> impl Stream<Item = ObjectKey> + Send + 'static {
-        unfold(self.clone(), |concerns| async move {
-            let key = concerns.next().await;
-            Some((key, concerns))
-        })
-    }
-
-    async fn next(&self) -> ObjectKey {
-        loop {
-            if let Some(key) = self.pop() {
-                return key;
-            }
-            self.0.more.notified().await;
-        }
-    }
-
-    fn pop(&self) -> Option<ObjectKey> {
-        self.lock().waiting.pop_first()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Keys> {
-        self.0.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn stream(&self) -> impl Stream<Item = ObjectKey> + Send + use<> {
+        self.named.stream()
     }
 }

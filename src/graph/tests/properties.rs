@@ -136,6 +136,12 @@ impl Objects {
             Change::Sidecar(o) => drop(self.sidecars.insert(o.key.clone(), o)),
             Change::SidecarGone(key) => drop(self.sidecars.remove(&key)),
             Change::Call(_)
+            | Change::Limiter(_)
+            | Change::LimiterGone(_)
+            | Change::DestinationRule(_)
+            | Change::DestinationRuleGone(_)
+            | Change::EnvoyFilter(..)
+            | Change::EnvoyFilterGone(_)
             | Change::Covered(_)
             | Change::HistoryTold(_)
             | Change::Forget(..)
@@ -230,6 +236,7 @@ fn some_pod() -> impl Strategy<Value = Pod> {
                 account,
                 proxy,
                 workload,
+                ready: false,
             }
         },
     )

@@ -19,6 +19,10 @@ mod gateway_routes;
 mod history;
 mod hostile_logs;
 mod leader;
+mod limited;
+mod limits;
+mod limits_average;
+mod limits_gateway;
 mod live;
 mod mute;
 mod names;
@@ -84,6 +88,9 @@ fn main() -> Result<()> {
         case("external", |world| external::run(world).boxed_local()),
         case("exact", |world| exact::run(world).boxed_local()),
         case("quiet", |world| quiet::run(world).boxed_local()),
+        case("limits", |world| limits::run(world).boxed_local()),
+        case("limits-gateway", |world| limits_gateway::run(world).boxed_local()),
+        case("limits-average", |world| limits_average::run(world).boxed_local()),
         case("bad-input", |world| bad_input::run(world).boxed_local()),
         case("slime", |world| slime::run(world).boxed_local()),
         case("rolling", |world| rolling::run(world).boxed_local()),

@@ -183,14 +183,27 @@ impl World {
         expected: (&str, &str),
     ) -> Result<String> {
         let what = format!("{namespace}/{name}: {condition} is {expected:?}");
+        until(&what, SOON, async || said(&self.fence_of(namespace, name).await?, condition, expected)).await
+    }
+
+    /// Waits until a condition of a limiter has this status and reason, and gives its message.
+    pub async fn until_limiter_said(
+        &self,
+        namespace: &str,
+        name: &str,
+        condition: &str,
+        expected: (&str, &str),
+    ) -> Result<String> {
+        let what = format!("limiter {namespace}/{name}: {condition} is {expected:?}");
         until(&what, SOON, async || {
-            let fence = self.fence_of(namespace, name).await?;
-            let all = fence["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            let said = all.iter().find(|said| said["type"] == condition).context("nothing said")?;
-            ensure!(said["status"] == expected.0 && said["reason"] == expected.1, "{said}");
-            Ok(said["message"].as_str().unwrap_or_default().to_owned())
+            said(&self.get(namespace, "smartlimiters", name).await?, condition, expected)
         })
         .await
+    }
+
+    /// An `EnvoyFilter` as it stands.
+    pub async fn envoy_filter(&self, namespace: &str, name: &str) -> Result<Value> {
+        self.get(namespace, "envoyfilters.networking.istio.io", name).await
     }
 
     async fn get(&self, namespace: &str, kind: &str, name: &str) -> Result<Value> {
@@ -254,6 +267,14 @@ impl World {
         })
         .await
     }
+}
+
+/// The message of an object's condition, if that has this status and reason.
+fn said(object: &Value, condition: &str, expected: (&str, &str)) -> Result<String> {
+    let all = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let said = all.iter().find(|said| said["type"] == condition).context("nothing said")?;
+    ensure!(said["status"] == expected.0 && said["reason"] == expected.1, "{said}");
+    Ok(said["message"].as_str().unwrap_or_default().to_owned())
 }
 
 fn chart() -> Result<PathBuf> {

@@ -1,0 +1,118 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use kube::{Resource, ResourceExt};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::LimiterCaches;
+use crate::api::{SmartLimiter, reasons};
+use crate::controllers::error::Error;
+use crate::controllers::mesh::Mesh;
+use crate::controllers::named::Named;
+use crate::controllers::service_fence::Context;
+use crate::controllers::work_queue::work;
+use crate::controllers::write::Writer;
+use crate::graph::ObjectKey;
+use crate::istio::EnvoyFilter;
+use crate::limiter::{Input, Plan, filter_names, is_of, plan};
+
+/// When it is looked again whether an `EnvoyFilter` that is in the way is gone: others' are not watched.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_mins(5);
+
+/// What the reconciler of limiters works with.
+pub struct LimiterContext {
+    mesh: Mesh,
+    caches: Arc<LimiterCaches>,
+    writer: Writer,
+    named: Named,
+}
+
+impl LimiterContext {
+    /// What the reconciler works with, next to that of fences.
+    #[must_use]
+    pub fn new(fences: &Context, named: Named, caches: Arc<LimiterCaches>) -> Self {
+        let (mesh, _, _, writer) = fences.parts();
+        Self { mesh, caches, writer, named }
+    }
+}
+
+/// Brings limiters about until `stop` is cancelled.
+pub(in crate::controllers) async fn run(context: LimiterContext, stop: CancellationToken) {
+    let (named, context) = (context.named.stream().take_until(stop.cancelled_owned()), &context);
+    work("a limiter", named, |key| async move { reconcile(&key, context).await }).await;
+}
+
+/// Brings the limiter `key` about, and tells when to look again. One that is gone takes its `EnvoyFilter`s with it: they
+/// are its own.
+///
+/// # Errors
+/// If a write failed; the next try starts from there.
+pub async fn reconcile(key: &ObjectKey, context: &LimiterContext) -> Result<Option<Timestamp>, Error> {
+    let limiter = context.caches.limiters.get(key);
+    match limiter.filter(|limiter| limiter.meta().deletion_timestamp.is_none()) {
+        Some(limiter) => context.bring_about(key, &limiter).await,
+        None => Ok(None),
+    }
+}
+
+impl LimiterContext {
+    /// Limits go before the status, which says what is in force.
+    async fn bring_about(&self, key: &ObjectKey, limiter: &SmartLimiter) -> Result<Option<Timestamp>, Error> {
+        let (graph, filters) = (self.mesh.graph(), self.filters(key, limiter));
+        let Plan { apply, delete, mut report } = plan(&Input { limiter, filters: &filters, graph: &graph });
+        let mut wake = None;
+        for (filter, force) in &apply {
+            if let Err((reason, message)) = self.apply(filter, *force).await? {
+                report.leave_out(limiter, &filter.name_any(), reason, &message);
+                wake = Some(Timestamp::now() + LOOK_AGAIN);
+            }
+        }
+        for filter in &delete {
+            self.writer.delete_filter(filter).await?;
+            self.caches.filters.deleted(&ObjectKey::of(filter.as_ref()), filter);
+            info!(filter = %ObjectKey::of(filter.as_ref()), "limits are taken back");
+        }
+        let (status, transition) = report.status(limiter, Timestamp::now());
+        if limiter.status.as_ref() != Some(&status) {
+            self.caches.limiters.wrote(key, self.writer.status(limiter, &status).await?);
+            if let Some(transition) = transition {
+                self.writer.event(limiter, &transition).await;
+            }
+        }
+        Ok(wake)
+    }
+
+    /// The limiter's `EnvoyFilter`s: those that a watch has shown, and those that we have just written.
+    fn filters(&self, key: &ObjectKey, limiter: &SmartLimiter) -> Vec<Arc<EnvoyFilter>> {
+        let written = filter_names(limiter).map(|name| ObjectKey::new(key.namespace.clone(), name));
+        let keys: BTreeSet<_> = self.mesh.graph().envoy_filters_of(key).chain(written).collect();
+        let filters = keys.iter().filter_map(|key| self.caches.filters.get(key));
+        filters.filter(|filter| is_of(filter, limiter)).collect()
+    }
+
+    /// Applies an `EnvoyFilter`; within, why it is not there although nothing failed.
+    async fn apply(
+        &self,
+        filter: &EnvoyFilter,
+        force: bool,
+    ) -> Result<Result<(), (&'static str, String)>, Error> {
+        match self.writer.filter(filter, force).await {
+            Ok(applied) => {
+                self.caches.filters.wrote(&ObjectKey::of(filter), applied);
+                info!(filter = %ObjectKey::of(filter), "limits are applied");
+                Ok(Ok(()))
+            }
+            Err(error) if error.category() == "conflict" => {
+                let message = "it is somebody else's, and left alone".to_owned();
+                Ok(Err((reasons::ENVOY_FILTER_CONFLICT, message)))
+            }
+            Err(error) if error.category() == "invalid" => {
+                Ok(Err((reasons::INVALID_DESCRIPTOR, error.to_string())))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

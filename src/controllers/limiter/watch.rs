@@ -1,0 +1,107 @@
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kube::runtime::reflector::{Store, store};
+use kube::{Client, Resource, ResourceExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::SmartLimiter;
+use crate::controllers::cache::Cache;
+use crate::controllers::mesh::Mesh;
+use crate::controllers::operator::until;
+use crate::controllers::watches::{Kind, covered, follow, only, optional_events, reflected};
+use crate::graph::{self, Change, Labels, ObjectKey};
+use crate::istio::{DestinationRule, EnvoyFilter, Installation};
+
+/// The objects that decisions about limits read in full.
+#[derive(Debug)]
+pub struct LimiterCaches {
+    /// The limiters.
+    pub limiters: Cache<SmartLimiter>,
+    /// The `EnvoyFilter`s that were written for limiters.
+    pub filters: Cache<EnvoyFilter>,
+}
+
+impl LimiterCaches {
+    /// Caches over the stores of watches.
+    #[must_use]
+    pub fn new(limiters: Store<SmartLimiter>, filters: Store<EnvoyFilter>) -> Self {
+        Self { limiters: Cache::new(limiters), filters: Cache::new(filters) }
+    }
+}
+
+/// How many kinds are watched here.
+pub(in crate::controllers) const KINDS: usize = 3;
+
+/// Watches what decisions about limits rest on besides Services and Pods, until `stop` is cancelled; `listed` hears once
+/// for each kind that has been listed. A cluster that was upgraded may lack the definition of limiters: then there are none.
+pub(in crate::controllers) fn watch(
+    client: &Client,
+    mesh: &Mesh,
+    istio: Installation,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+    listed: &mpsc::Sender<()>,
+) -> Arc<LimiterCaches> {
+    let (limiters, limiter_writer) = store();
+    let (filters, filter_writer) = store();
+    let caches = Arc::new(LimiterCaches::new(limiters, filters));
+    let ours = covered(optional_events(client), istio);
+    let limiters = reflected(ours, limiter_writer, caches.clone(), |caches| &caches.limiters);
+    let ours = only(optional_events(client), |filter| limiter_of(filter).is_some());
+    let filters = reflected(ours, filter_writer, caches.clone(), |caches| &caches.filters);
+    let watches: [BoxFuture<'static, ()>; KINDS] = [
+        follow(limiters, mesh.clone(), LIMITERS, listed.clone()).boxed(),
+        follow(filters, mesh.clone(), FILTERS, listed.clone()).boxed(),
+        follow(optional_events(client), mesh.clone(), RULES, listed.clone()).boxed(),
+    ];
+    for watch in watches {
+        tasks.spawn(until(stop.clone(), watch));
+    }
+    caches
+}
+
+const LIMITERS: Kind<SmartLimiter> = Kind {
+    changed: |limiter| {
+        let selector = Labels::from(limiter.spec.workload_selector.clone());
+        Change::Limiter(graph::Limiter { key: ObjectKey::of(limiter), selector })
+    },
+    gone: Change::LimiterGone,
+    known: |graph| graph.limiter_keys().collect(),
+};
+
+const FILTERS: Kind<EnvoyFilter> = Kind {
+    changed: |filter| match limiter_of(filter) {
+        Some(limiter) => Change::EnvoyFilter(ObjectKey::of(filter), limiter),
+        None => Change::EnvoyFilterGone(ObjectKey::of(filter)),
+    },
+    gone: Change::EnvoyFilterGone,
+    known: |graph| graph.envoy_filter_keys().cloned().collect(),
+};
+
+const RULES: Kind<DestinationRule> = Kind {
+    changed: |rule| {
+        let subsets = rule.spec.subsets.iter();
+        let subsets = subsets.map(|of| (of.name.as_str().into(), Labels::from(of.labels.clone())));
+        Change::DestinationRule(graph::DestinationRule {
+            key: ObjectKey::of(rule),
+            host: rule.spec.host.as_str().into(),
+            subsets: subsets.collect(),
+        })
+    },
+    gone: Change::DestinationRuleGone,
+    known: |graph| graph.destination_rule_keys().collect(),
+};
+
+/// The limiter for which an `EnvoyFilter` was written, by us or by Slime.
+fn limiter_of(filter: &EnvoyFilter) -> Option<ObjectKey> {
+    let ours = filter.owner_references().iter().find(|owner| {
+        owner.controller == Some(true)
+            && owner.kind == SmartLimiter::kind(&())
+            && owner.api_version == SmartLimiter::api_version(&())
+    })?;
+    Some(ObjectKey::new(filter.namespace()?, ours.name.as_str()))
+}

@@ -1,0 +1,194 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+
+use super::registry::discard;
+use super::{Change, Graph, HashMap, Labels, ObjectKey, Pod};
+
+/// What matters of a `SmartLimiter`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limiter {
+    /// Its namespace and name.
+    pub key: ObjectKey,
+    /// Labels of the pods that it is for; none: those of the Service of its name.
+    pub selector: Labels,
+}
+
+/// What matters of a `DestinationRule`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DestinationRule {
+    /// Its namespace and name.
+    pub key: ObjectKey,
+    /// The host that it is for, as it is written there.
+    pub host: Arc<str>,
+    /// The host's subsets, each with the labels that its pods have besides.
+    pub subsets: Vec<(Arc<str>, Labels)>,
+}
+
+/// The limiters of the mesh, what tells the pods that they are for, and the `EnvoyFilter`s that were written for them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Limiters {
+    /// Namespace → name → the labels that the limiter asks for.
+    selectors: HashMap<Arc<str>, OrdMap<Arc<str>, Labels>>,
+    /// Namespace → name → the rule.
+    rules: HashMap<Arc<str>, OrdMap<Arc<str>, Arc<DestinationRule>>>,
+    /// `EnvoyFilter` → the limiter.
+    filters: HashMap<ObjectKey, ObjectKey>,
+    /// Limiter → the names of its `EnvoyFilter`s.
+    filters_of: HashMap<ObjectKey, OrdSet<Arc<str>>>,
+}
+
+impl Limiters {
+    /// Takes in what concerns limiters.
+    pub(super) fn apply(&mut self, change: Change) {
+        match change {
+            Change::Limiter(Limiter { key, selector }) => {
+                put(&mut self.selectors, &key, selector);
+            }
+            Change::LimiterGone(key) => take(&mut self.selectors, &key),
+            Change::DestinationRule(rule) => {
+                put(&mut self.rules, &rule.key.clone(), Arc::new(rule));
+            }
+            Change::DestinationRuleGone(key) => take(&mut self.rules, &key),
+            Change::EnvoyFilter(key, limiter) => {
+                self.remove_filter(&key);
+                self.filters_of.entry(limiter.clone()).or_default().insert(key.name.clone());
+                self.filters.insert(key, limiter);
+            }
+            Change::EnvoyFilterGone(key) => self.remove_filter(&key),
+            _ => {}
+        }
+    }
+
+    fn remove_filter(&mut self, key: &ObjectKey) {
+        if let Some(limiter) = self.filters.remove(key) {
+            discard(&mut self.filters_of, &limiter, &key.name);
+        }
+    }
+
+    fn rule(&self, key: &ObjectKey) -> Option<&DestinationRule> {
+        Some(self.rules.get(&key.namespace)?.get(&key.name)?)
+    }
+}
+
+fn put<V: Clone>(map: &mut HashMap<Arc<str>, OrdMap<Arc<str>, V>>, key: &ObjectKey, value: V) {
+    map.entry(key.namespace.clone()).or_default().insert(key.name.clone(), value);
+}
+
+fn take<V: Clone>(map: &mut HashMap<Arc<str>, OrdMap<Arc<str>, V>>, key: &ObjectKey) {
+    let Some(of_namespace) = map.get_mut(&key.namespace) else { return };
+    of_namespace.remove(&key.name);
+    if of_namespace.is_empty() {
+        map.remove(&key.namespace);
+    }
+}
+
+fn keys<V: Clone>(map: &HashMap<Arc<str>, OrdMap<Arc<str>, V>>) -> impl Iterator<Item = ObjectKey> + '_ {
+    map.iter()
+        .flat_map(|(namespace, of)| of.keys().map(|name| ObjectKey::new(namespace.clone(), name.clone())))
+}
+
+impl Graph {
+    /// Every limiter, to find those that are gone after a fresh listing.
+    pub fn limiter_keys(&self) -> impl Iterator<Item = ObjectKey> + '_ {
+        keys(&self.limiters.selectors)
+    }
+
+    /// Every `DestinationRule`, to find those that are gone after a fresh listing.
+    pub fn destination_rule_keys(&self) -> impl Iterator<Item = ObjectKey> + '_ {
+        keys(&self.limiters.rules)
+    }
+
+    /// Every `EnvoyFilter` of a limiter, to find those that are gone after a fresh listing.
+    pub fn envoy_filter_keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.limiters.filters.keys()
+    }
+
+    /// The `EnvoyFilter`s that were written for a limiter.
+    pub fn envoy_filters_of(&self, limiter: &ObjectKey) -> impl Iterator<Item = ObjectKey> + '_ {
+        let names = self.limiters.filters_of.get(limiter).into_iter().flatten();
+        let namespace = limiter.namespace.clone();
+        names.map(move |name| ObjectKey { namespace: namespace.clone(), name: name.clone() })
+    }
+
+    /// The labels of the pods that have a subset's name, by the `DestinationRule`s of the Service's namespace, in the order of
+    /// their names.
+    #[must_use]
+    pub fn subset(&self, service: &ObjectKey, name: &str) -> Option<&Labels> {
+        let host = self.registry.host_of(service);
+        let rules = self.limiters.rules.get(&service.namespace).into_iter().flat_map(OrdMap::values);
+        let rules = rules.filter(|rule| self.registry.full_name(&rule.host, &service.namespace) == host);
+        let mut subsets = rules.flat_map(|rule| &rule.subsets);
+        subsets.find(|(subset, _)| **subset == *name).map(|(_, labels)| labels)
+    }
+
+    /// How many pods with these labels are ready.
+    #[must_use]
+    pub fn ready_pods(&self, namespace: &str, selector: &Labels) -> usize {
+        let pods = self.workloads.with_labels(namespace, |labels| labels.satisfy(selector));
+        pods.filter(|pod| pod.ready).count()
+    }
+
+    /// The limiters about which a change may say something new. To be asked before the change is taken in. A pod costs a
+    /// look at the limiters of its namespace.
+    #[must_use]
+    pub fn limiters_concerned(&self, change: &Change) -> BTreeSet<ObjectKey> {
+        match change {
+            Change::Limiter(limiter) => BTreeSet::from([limiter.key.clone()]),
+            Change::LimiterGone(key) => BTreeSet::from([key.clone()]),
+            Change::EnvoyFilter(key, limiter) => {
+                self.limiters.filters.get(key).into_iter().chain([limiter]).cloned().collect()
+            }
+            Change::EnvoyFilterGone(key) => self.limiters.filters.get(key).into_iter().cloned().collect(),
+            Change::Service(service) => self.limiter_named(&service.key),
+            Change::ServiceGone(key) => self.limiter_named(key),
+            Change::DestinationRule(rule) => {
+                let old = self.limiters.rule(&rule.key);
+                old.into_iter().chain([rule]).flat_map(|rule| self.limited_by(rule)).collect()
+            }
+            Change::DestinationRuleGone(key) => {
+                self.limiters.rule(key).into_iter().flat_map(|rule| self.limited_by(rule)).collect()
+            }
+            Change::Pod(pod) => {
+                let old = self.workloads.pod(&pod.key);
+                let same = |old: &Pod| (&old.labels, old.ready) == (&pod.labels, pod.ready);
+                if old.is_some_and(same) {
+                    BTreeSet::new()
+                } else {
+                    self.limiting(&old.into_iter().chain([pod]).collect::<Vec<_>>())
+                }
+            }
+            Change::PodGone(key) => self.limiting(self.workloads.pod(key).as_slice()),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// The limiter of a Service's name, if there is one.
+    fn limiter_named(&self, service: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let of_namespace = self.limiters.selectors.get(&service.namespace);
+        let there = of_namespace.is_some_and(|limiters| limiters.contains_key(&service.name));
+        there.then(|| service.clone()).into_iter().collect()
+    }
+
+    fn limited_by(&self, rule: &DestinationRule) -> BTreeSet<ObjectKey> {
+        let namespace = &rule.key.namespace;
+        let host = self.registry.full_name(&rule.host, namespace);
+        let service = ObjectKey::new(namespace.clone(), host.split('.').next().unwrap_or_default());
+        if self.registry.host_of(&service) == host { self.limiter_named(&service) } else { BTreeSet::new() }
+    }
+
+    /// The limiters of which one of these is a ready pod.
+    fn limiting(&self, pods: &[&Pod]) -> BTreeSet<ObjectKey> {
+        let Some(first) = pods.first() else { return BTreeSet::new() };
+        let namespace = &first.key.namespace;
+        let limiters = self.limiters.selectors.get(namespace).into_iter().flatten();
+        let of = |name: &Arc<str>| ObjectKey { namespace: namespace.clone(), name: name.clone() };
+        let counts = |name: &Arc<str>, own: &Labels| {
+            let service = || self.registry.service(&of(name)).map(|service| &service.selector);
+            let selector = if own.is_empty() { service() } else { Some(own) };
+            selector.is_some_and(|selector| pods.iter().any(|pod| pod.ready && pod.labels.satisfy(selector)))
+        };
+        limiters.filter(|(name, own)| counts(name, own)).map(|(name, _)| of(name)).collect()
+    }
+}

@@ -1,0 +1,151 @@
+//! The expressions of conditions and quotas: Slime's templates (`100/{{._base.pod}}`) and its calculator.
+//!
+//! Beyond Slime's, there are `>=`, `<=`, `==`, negative numbers and fractions: nothing is rounded on the way.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ratio::Ratio;
+use super::tokens::{Token, tokens};
+
+/// How deep parentheses and signs may be nested: an expression is read by as many calls.
+const DEPTH: usize = 32;
+
+/// An expression that was understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Expression {
+    Number(Ratio),
+    /// What is known of the mesh, by name (`_base.pod`).
+    Material(String),
+    Negated(Box<Expression>),
+    Both(Operator, Box<Expression>, Box<Expression>),
+}
+
+/// What is between two expressions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operator {
+    Or,
+    And,
+    Greater,
+    Less,
+    AtLeast,
+    AtMost,
+    Equal,
+    Plus,
+    Minus,
+    Times,
+    Over,
+}
+
+impl Operator {
+    /// Which binds more tightly.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Or => 0,
+            Self::And => 1,
+            Self::Greater | Self::Less | Self::AtLeast | Self::AtMost | Self::Equal => 2,
+            Self::Plus | Self::Minus => 3,
+            Self::Times | Self::Over => 4,
+        }
+    }
+
+    /// `None` if the result is too large. What is divided by zero is zero, as in Slime.
+    fn apply(self, left: Ratio, right: Ratio) -> Option<Ratio> {
+        let order = |wanted: &[Ordering]| left.order(right).map(|order| truth(wanted.contains(&order)));
+        match self {
+            Self::Or => Some(truth(!left.is_zero() || !right.is_zero())),
+            Self::And => Some(truth(!left.is_zero() && !right.is_zero())),
+            Self::Greater => order(&[Ordering::Greater]),
+            Self::Less => order(&[Ordering::Less]),
+            Self::AtLeast => order(&[Ordering::Greater, Ordering::Equal]),
+            Self::AtMost => order(&[Ordering::Less, Ordering::Equal]),
+            Self::Equal => order(&[Ordering::Equal]),
+            Self::Plus => left.add(right),
+            Self::Minus => left.add(right.negated()?),
+            Self::Times => left.times(right),
+            Self::Over if right.is_zero() => Some(Ratio::ZERO),
+            Self::Over => left.over(right),
+        }
+    }
+}
+
+fn truth(holds: bool) -> Ratio {
+    Ratio::of(i64::from(holds))
+}
+
+impl Expression {
+    /// Reads an expression; what is wrong with it, if it is none.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let tokens = tokens(text)?;
+        let mut rest = tokens.as_slice();
+        let expression = above(&mut rest, 0, 0)?;
+        match rest.first() {
+            None => Ok(expression),
+            Some(token) => Err(format!("{token} is not expected")),
+        }
+    }
+
+    /// The names of what it depends on.
+    pub(super) fn material(&self) -> BTreeSet<&str> {
+        match self {
+            Self::Number(_) => BTreeSet::new(),
+            Self::Material(name) => BTreeSet::from([name.as_str()]),
+            Self::Negated(of) => of.material(),
+            Self::Both(_, left, right) => left.material().into_iter().chain(right.material()).collect(),
+        }
+    }
+
+    /// Its value; what is missing or wrong, if it has none.
+    pub(super) fn value(&self, material: &BTreeMap<String, Ratio>) -> Result<Ratio, String> {
+        let large = || "the result is too large".to_owned();
+        match self {
+            Self::Number(number) => Ok(*number),
+            Self::Material(name) => material.get(name).copied().ok_or_else(|| format!("{name} is not known")),
+            Self::Negated(of) => of.value(material)?.negated().ok_or_else(large),
+            Self::Both(operator, left, right) => {
+                operator.apply(left.value(material)?, right.value(material)?).ok_or_else(large)
+            }
+        }
+    }
+}
+
+/// Reads as much as binds at least as tightly as `rank`.
+fn above(rest: &mut &[Token], rank: u8, depth: usize) -> Result<Expression, String> {
+    let mut left = single(rest, depth)?;
+    while let Some(&Token::Operator(operator)) = rest.first()
+        && operator.rank() >= rank
+    {
+        advance(rest);
+        let right = above(rest, operator.rank() + 1, depth + 1)?;
+        left = Expression::Both(operator, Box::new(left), Box::new(right));
+    }
+    Ok(left)
+}
+
+fn single(rest: &mut &[Token], depth: usize) -> Result<Expression, String> {
+    if depth > DEPTH {
+        return Err(format!("it is nested more than {DEPTH} times"));
+    }
+    let Some(token) = rest.first().cloned() else { return Err("it ends too early".to_owned()) };
+    advance(rest);
+    match token {
+        Token::Number(number) => Ok(Expression::Number(number)),
+        Token::Material(name) => Ok(Expression::Material(name)),
+        Token::Operator(Operator::Minus) => Ok(Expression::Negated(Box::new(single(rest, depth + 1)?))),
+        Token::Open => {
+            let within = above(rest, 0, depth + 1)?;
+            match rest.first() {
+                Some(Token::Close) => {
+                    advance(rest);
+                    Ok(within)
+                }
+                _ => Err("a parenthesis is not closed".to_owned()),
+            }
+        }
+        token => Err(format!("{token} is not expected")),
+    }
+}
+
+fn advance(rest: &mut &[Token]) {
+    *rest = rest.get(1..).unwrap_or_default();
+}

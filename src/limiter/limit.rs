@@ -1,0 +1,152 @@
+//! One descriptor, understood and computed.
+
+use std::collections::BTreeMap;
+
+use super::bucket::{Bucket, interval};
+use super::expression::Expression;
+use super::matcher::Matchers;
+use super::ratio::Ratio;
+use super::refusal::Refusal;
+use super::target::Place;
+use crate::api::{Descriptor, Header, Target};
+
+/// A limit as Envoy shall have it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Limit {
+    /// What tells it from all others on a proxy.
+    pub(super) name: String,
+    /// The entry that the user wants.
+    pub(super) custom: Option<(String, String)>,
+    pub(super) bucket: Bucket,
+    pub(super) matchers: Matchers,
+    pub(super) place: Place,
+    pub(super) headers: Vec<Header>,
+    pub(super) shadow: bool,
+    pub(super) tells: bool,
+}
+
+/// A descriptor that was understood.
+#[derive(Clone, Debug)]
+pub(super) struct Rule<'a> {
+    descriptor: &'a Descriptor,
+    condition: Expression,
+    quota: Expression,
+    /// In milliseconds.
+    interval: i128,
+    average: bool,
+    matchers: Matchers,
+    place: Place,
+}
+
+impl<'a> Rule<'a> {
+    /// Reads a descriptor of a limiter whose other fields say `target` and `gateway`.
+    pub(super) fn of(
+        descriptor: &'a Descriptor,
+        target: Option<&Target>,
+        gateway: bool,
+    ) -> Result<Self, Refusal> {
+        let action = descriptor.action.as_ref().ok_or_else(|| Refusal::invalid("action is missing"))?;
+        let target = descriptor.target.as_ref().or(target);
+        let target = target.ok_or_else(|| Refusal::invalid("target is missing, here and in the spec"))?;
+        check_names(&action.headers_to_add)?;
+        Ok(Self {
+            descriptor,
+            condition: expression("condition", &descriptor.condition)?,
+            quota: expression("action.quota", &action.quota)?,
+            interval: interval(action.fill_interval)?,
+            average: averages(&action.strategy)?,
+            matchers: Matchers::of(&descriptor.matches)?,
+            place: Place::of(target, gateway)?,
+        })
+    }
+
+    /// The pods (`_base.pod`) by which it is computed, those of `subset` among them if they share the quota.
+    pub(super) fn material(&self, subset: &str) -> Vec<String> {
+        let named = self.condition.material().into_iter().chain(self.quota.material()).map(str::to_owned);
+        let shared = self.is_divided().then(|| pods_of(subset));
+        named.chain(shared).collect()
+    }
+
+    /// Whether we divide the quota: not if the user has.
+    fn is_divided(&self) -> bool {
+        self.average && !self.quota.material().into_iter().any(is_pods)
+    }
+
+    /// The limit as it is now; none if its condition does not hold.
+    pub(super) fn limit(
+        &self,
+        subset: &str,
+        name: String,
+        material: &BTreeMap<String, Ratio>,
+    ) -> Result<Option<Limit>, Refusal> {
+        let value = |what: &str, of: &Expression| {
+            of.value(material).map_err(|error| Refusal::invalid(format!("{what}: {error}")))
+        };
+        if value("condition", &self.condition)?.is_zero() {
+            return Ok(None);
+        }
+        let quota = value("action.quota", &self.quota)?;
+        let shared = material.get(&pods_of(subset)).filter(|_| self.is_divided());
+        let quota = shared.map_or(Some(quota), |pods| quota.over(*pods));
+        let quota = quota.ok_or_else(|| Refusal::invalid("the quota is too large or too small"))?;
+        let Descriptor { action, custom_key, custom_value, shadow, rate_limit_headers, .. } = self.descriptor;
+        Ok(Some(Limit {
+            name,
+            custom: custom(custom_key, custom_value),
+            bucket: Bucket::of(quota, self.interval)?,
+            matchers: self.matchers.clone(),
+            place: self.place.clone(),
+            headers: action.as_ref().map(|action| action.headers_to_add.clone()).unwrap_or_default(),
+            shadow: *shadow,
+            tells: *rate_limit_headers,
+        }))
+    }
+}
+
+/// The name of the number of a subset's pods.
+pub(super) fn pods_of(subset: &str) -> String {
+    format!("{subset}.pod")
+}
+
+/// The entry that a user asks for: `generic_key` is what Envoy's key is called otherwise.
+pub(super) fn custom(key: &str, value: &str) -> Option<(String, String)> {
+    let key = if key.is_empty() { "generic_key" } else { key };
+    (!value.is_empty()).then(|| (key.to_owned(), value.to_owned()))
+}
+
+fn averages(strategy: &str) -> Result<bool, Refusal> {
+    match strategy {
+        "" | "single" => Ok(false),
+        "average" => Ok(true),
+        "global" => Err(Refusal::not_supported("action.strategy global is not supported yet")),
+        other => Err(Refusal::invalid(format!("there is no action.strategy {other}"))),
+    }
+}
+
+/// An expression of what is known: the numbers of pods.
+fn expression(what: &str, text: &str) -> Result<Expression, Refusal> {
+    let read = Expression::parse(text).map_err(|error| Refusal::invalid(format!("{what}: {error}")))?;
+    let metric = read.material().into_iter().find(|name| !is_pods(name)).map(str::to_owned);
+    match metric {
+        None => Ok(read),
+        Some(name) => {
+            Err(Refusal::not_supported(format!("{what}: metrics such as {name} are not supported yet")))
+        }
+    }
+}
+
+fn is_pods(name: &str) -> bool {
+    name.strip_suffix(".pod").is_some_and(|subset| !subset.contains('.'))
+}
+
+fn check_names(headers: &[Header]) -> Result<(), Refusal> {
+    let symbol = |c: char| c.is_ascii_alphanumeric() || "!#$&'*+-.^_|~`".contains(c);
+    let is_name = |key: &str| !key.is_empty() && key.chars().all(symbol) && !key.eq_ignore_ascii_case("host");
+    let is_wrong = |header: &&Header| !is_name(&header.key) || header.value.chars().any(char::is_control);
+    match headers.iter().find(is_wrong) {
+        None => Ok(()),
+        Some(header) => {
+            Err(Refusal::invalid(format!("action.headers_to_add: {:?} is no header", header.key)))
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! `SmartLimiter` + mesh → `EnvoyFilter`s + status. PURE: no I/O, no clock.
+//!
+//! ```text
+//! descriptor ──limit::Rule──▶ understood ──with numbers of pods──▶ Limit ──envoy_filter──▶ patches
+//!             (expression, matcher, target)                       (bucket)
+//! ```
+
+mod bucket;
+mod envoy_filter;
+mod expression;
+mod limit;
+mod matcher;
+mod plan;
+mod ratio;
+mod refusal;
+mod status;
+mod target;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+pub use plan::{Input, Plan, filter_names, is_of, plan};
+pub use status::Report;

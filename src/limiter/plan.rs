@@ -1,0 +1,255 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kube::{Resource, ResourceExt};
+
+use super::envoy_filter::patches;
+use super::limit::{Limit, Rule, custom, pods_of};
+use super::ratio::Ratio;
+use super::refusal::Refusal;
+use super::status::{Report, in_force};
+use crate::api::{Descriptor, LimiterSet, SmartLimiter, reasons};
+use crate::fence::{MANAGED_BY, MANAGER};
+use crate::graph::{Graph, Labels, ObjectKey};
+use crate::istio::{EnvoyFilter, EnvoyFilterSpec, REVISION, WorkloadSelector};
+
+/// The subset of all pods.
+const BASE: &str = "_base";
+/// When the limits of all pods are applied: after what has no priority. Those of subsets come one later.
+const PRIORITY: i32 = 10;
+
+/// What is decided upon.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// The limiter.
+    pub limiter: &'a SmartLimiter,
+    /// The `EnvoyFilter`s that were written for it, as they stand.
+    pub filters: &'a [Arc<EnvoyFilter>],
+    /// What is known of the mesh.
+    pub graph: &'a Graph,
+}
+
+/// What is to be written.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The `EnvoyFilter`s to apply, each by force if it is the limiter's already: what others changed in it is drift.
+    pub apply: Vec<(EnvoyFilter, bool)>,
+    /// Those to delete.
+    pub delete: Vec<Arc<EnvoyFilter>>,
+    /// What the status will say.
+    pub report: Report,
+}
+
+/// Whether an `EnvoyFilter` was written for this limiter.
+#[must_use]
+pub fn is_of(filter: &EnvoyFilter, limiter: &SmartLimiter) -> bool {
+    let owners = filter.owner_references();
+    owners
+        .iter()
+        .any(|owner| owner.controller == Some(true) && Some(&owner.uid) == limiter.meta().uid.as_ref())
+}
+
+/// Decides what a limiter comes to.
+#[must_use]
+pub fn plan(input: &Input<'_>) -> Plan {
+    let mut plan = Plan::default();
+    match base(input) {
+        Ok(labels) => {
+            let (sets, mut names) = (&input.limiter.spec.sets, BTreeSet::new());
+            let base =
+                sets.get(BASE).map(|set| add_set(input, &labels, (BASE, set), &[], &mut names, &mut plan));
+            let base = base.unwrap_or_default();
+            for (subset, set) in sets.iter().filter(|(subset, _)| *subset != BASE) {
+                add_set(input, &labels, (subset, set), &base, &mut names, &mut plan);
+            }
+        }
+        Err(refusal) => plan.report.refuse(refusal),
+    }
+    let wanted: BTreeSet<_> =
+        input.limiter.spec.sets.keys().map(|subset| name(input.limiter, subset)).collect();
+    let surplus = |filter: &&Arc<EnvoyFilter>| {
+        let name = filter.name_any();
+        !wanted.contains(&name) || plan.report.is_empty_of(input.limiter, &name)
+    };
+    plan.delete = input.filters.iter().filter(surplus).cloned().collect();
+    plan
+}
+
+/// The labels of all pods of the limiter.
+fn base(input: &Input<'_>) -> Result<Labels, Refusal> {
+    let spec = &input.limiter.spec;
+    if spec.host.as_ref().is_some_and(|host| !host.is_empty()) {
+        return Err(Refusal::not_supported("spec.host is not supported yet"));
+    }
+    if !spec.workload_selector.is_empty() {
+        return Ok(Labels::from(spec.workload_selector.clone()));
+    }
+    let key = ObjectKey::of(input.limiter);
+    let missing =
+        |reason, what: &str| Refusal::new(reason, format!("{what}: name labels in workloadSelector"));
+    match input.graph.registry().service(&key) {
+        None => Err(missing(reasons::SERVICE_NOT_FOUND, "there is no Service of the limiter's name")),
+        Some(service) if service.selector.is_empty() => Err(missing(
+            reasons::SERVICE_WITHOUT_SELECTOR,
+            "the Service of the limiter's name has no selector",
+        )),
+        Some(service) => Ok(service.selector.clone()),
+    }
+}
+
+/// Adds the limits of a subset, whose pods have those of all pods too, and gives them.
+fn add_set(
+    input: &Input<'_>,
+    base: &Labels,
+    (subset, set): (&str, &LimiterSet),
+    of_all: &[Limit],
+    names: &mut BTreeSet<(String, String)>,
+    plan: &mut Plan,
+) -> Vec<Limit> {
+    let labels = match labels_of(input, base, subset) {
+        Ok(labels) => labels,
+        Err(refusal) => {
+            plan.report.refuse(refusal);
+            return Vec::new();
+        }
+    };
+    let limits = limits(input, base, (subset, set), names, plan);
+    if !limits.is_empty() {
+        let all: Vec<_> = of_all.iter().chain(&limits).cloned().collect();
+        apply(input, subset, build(input.limiter, subset, &labels, &all), plan);
+    }
+    limits
+}
+
+/// The limits of a subset. One that cannot be is told, and leaves the others in force.
+fn limits(
+    input: &Input<'_>,
+    base: &Labels,
+    (subset, set): (&str, &LimiterSet),
+    names: &mut BTreeSet<(String, String)>,
+    plan: &mut Plan,
+) -> Vec<Limit> {
+    let mut limits = Vec::new();
+    for (number, descriptor) in set.descriptor.iter().enumerate() {
+        let limit = unique(descriptor, names)
+            .and_then(|()| add_limit(input, base, (subset, number), descriptor, plan));
+        match limit {
+            Ok(Some(limit)) => {
+                plan.report.in_force(subset, in_force(descriptor, &limit));
+                limits.push(limit);
+            }
+            Ok(None) => {}
+            Err(refusal) => plan.report.refuse(Refusal {
+                message: format!("sets.{subset}.descriptor[{number}]: {}", refusal.message),
+                ..refusal
+            }),
+        }
+    }
+    limits
+}
+
+fn apply(input: &Input<'_>, subset: &str, filter: EnvoyFilter, plan: &mut Plan) {
+    if is_too_large(&filter) {
+        let message = format!("sets.{subset}: the limits are too many for one EnvoyFilter");
+        return plan.report.leave_out_set(subset, Refusal::invalid(message));
+    }
+    let stands = input.filters.iter().find(|stands| stands.name_any() == filter.name_any());
+    if stands.is_none_or(|stands| !is_as(stands, &filter)) {
+        plan.apply.push((filter, stands.is_some()));
+    }
+}
+
+/// The labels of a subset's pods.
+fn labels_of(input: &Input<'_>, base: &Labels, subset: &str) -> Result<Labels, Refusal> {
+    if subset == BASE {
+        return Ok(base.clone());
+    }
+    let refusal = |what: &str| Refusal::new(reasons::SUBSET_NOT_FOUND, format!("sets.{subset}: {what}"));
+    let found = input.graph.subset(&ObjectKey::of(input.limiter), subset);
+    let found = found
+        .ok_or_else(|| refusal("no DestinationRule of the namespace has such a subset of the Service"))?;
+    if found.as_map().iter().any(|(key, value)| base.get(key).is_some_and(|other| other != value)) {
+        return Err(refusal(
+            "the subset's labels are other ones than those that all pods of the limiter have",
+        ));
+    }
+    let both = base.as_map().iter().chain(found.as_map());
+    Ok(Labels::from(both.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>()))
+}
+
+/// Names that a user gives must differ within a limiter.
+fn unique(descriptor: &Descriptor, names: &mut BTreeSet<(String, String)>) -> Result<(), Refusal> {
+    let Some(custom) = custom(&descriptor.custom_key, &descriptor.custom_value) else { return Ok(()) };
+    let plain = |text: &str| !text.contains('%') && !text.chars().any(char::is_control);
+    if !plain(&custom.0) || !plain(&custom.1) {
+        return Err(Refusal::invalid(
+            "custom_key and custom_value must not have percent signs or control characters",
+        ));
+    }
+    if names.contains(&custom) {
+        let message = format!("another descriptor has custom_key {} and custom_value {}", custom.0, custom.1);
+        return Err(Refusal::new(reasons::DUPLICATE_NAME, message));
+    }
+    names.insert(custom);
+    Ok(())
+}
+
+fn add_limit(
+    input: &Input<'_>,
+    base: &Labels,
+    (subset, number): (&str, usize),
+    descriptor: &Descriptor,
+    plan: &mut Plan,
+) -> Result<Option<Limit>, Refusal> {
+    let spec = &input.limiter.spec;
+    let rule = Rule::of(descriptor, spec.target.as_ref(), spec.gateway)?;
+    let key = ObjectKey::of(input.limiter);
+    let mut material = BTreeMap::new();
+    for name in rule.material(subset) {
+        let of = name.strip_suffix(".pod").unwrap_or_default();
+        let pods = input.graph.ready_pods(&key.namespace, &labels_of(input, base, of)?).max(1);
+        plan.report.computed_from(pods_of(of), pods);
+        material.insert(name, Ratio::of(i64::try_from(pods).unwrap_or(i64::MAX)));
+    }
+    rule.limit(subset, format!("{key}/{subset}/{number}"), &material)
+}
+
+/// The names of the `EnvoyFilter`s that a limiter may have by its spec.
+pub fn filter_names(limiter: &SmartLimiter) -> impl Iterator<Item = String> {
+    limiter.spec.sets.keys().map(|subset| name(limiter, subset))
+}
+
+/// The name of a subset's `EnvoyFilter`: Slime's, so that the one that it left is taken over.
+pub(super) fn name(limiter: &SmartLimiter, subset: &str) -> String {
+    let key = ObjectKey::of(limiter);
+    let subset = if subset == BASE { String::new() } else { format!(".{subset}") };
+    format!("{}.{}{subset}.ratelimit", key.name, key.namespace)
+}
+
+fn build(limiter: &SmartLimiter, subset: &str, labels: &Labels, limits: &[Limit]) -> EnvoyFilter {
+    let key = ObjectKey::of(limiter);
+    let base = (subset != BASE).then(|| format!("{key}/{BASE}"));
+    let spec = EnvoyFilterSpec {
+        workload_selector: Some(WorkloadSelector { labels: labels.as_map().clone() }),
+        priority: Some(PRIORITY + i32::from(base.is_some())),
+        config_patches: patches(&format!("{key}/{subset}"), base.as_deref(), limits),
+    };
+    let mut filter = EnvoyFilter::new(&name(limiter, subset), spec);
+    filter.metadata.namespace = limiter.namespace();
+    let revision = limiter.labels().get(REVISION).map(|revision| (REVISION.to_owned(), revision.clone()));
+    let labels = revision.into_iter().chain([(MANAGED_BY.to_owned(), MANAGER.to_owned())]);
+    filter.metadata.labels = Some(labels.collect());
+    filter.metadata.owner_references = limiter.controller_owner_ref(&()).map(|owner| vec![owner]);
+    filter
+}
+
+/// Whether Kubernetes would refuse to keep it: objects may have about a megabyte and a half.
+fn is_too_large(filter: &EnvoyFilter) -> bool {
+    serde_json::to_vec(&filter.spec).is_ok_and(|json| json.len() > 1 << 20)
+}
+
+/// Whether an `EnvoyFilter` stands as it is to be; others' labels are theirs.
+fn is_as(stands: &EnvoyFilter, wanted: &EnvoyFilter) -> bool {
+    let labelled = wanted.labels().iter().all(|(key, value)| stands.labels().get(key) == Some(value));
+    labelled && stands.spec == wanted.spec
+}

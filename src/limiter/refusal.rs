@@ -1,0 +1,25 @@
+use crate::api::reasons;
+
+/// Why a limit is not in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// One of the documented reasons.
+    pub(super) reason: &'static str,
+    /// What is wrong with it.
+    pub(super) message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+
+    /// It cannot be understood, or lacks what it needs.
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(reasons::INVALID_DESCRIPTOR, message)
+    }
+
+    pub(super) fn not_supported(message: impl Into<String>) -> Self {
+        Self::new(reasons::NOT_SUPPORTED, message)
+    }
+}

@@ -1,0 +1,80 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use crate::limiter::expression::Expression;
+use crate::limiter::ratio::Ratio;
+
+fn value(text: &str) -> Result<Ratio, String> {
+    let material = [("_base.pod", 3), ("v1.pod", 2), ("none.pod", 0)];
+    let material: BTreeMap<_, _> =
+        material.into_iter().map(|(name, number)| (name.to_owned(), Ratio::of(number))).collect();
+    Expression::parse(text)?.value(&material)
+}
+
+#[test]
+fn expressions_are_computed_exactly() {
+    for (text, expected) in [
+        ("true", (1, 1)),
+        ("false", (0, 1)),
+        ("10", (10, 1)),
+        (" 1.5 * 2 ", (3, 1)),
+        ("100/{{._base.pod}}", (100, 3)),
+        ("{{ .v1.pod }}*50", (100, 1)),
+        ("2+3*4", (14, 1)),
+        ("(2+3)*4", (20, 1)),
+        ("10-2-3", (5, 1)),
+        ("12/3/2", (2, 1)),
+        ("-2 + 5", (3, 1)),
+        ("2 - -3", (5, 1)),
+        ("{{._base.pod}}>2", (1, 1)),
+        ("{{._base.pod}}>3", (0, 1)),
+        ("{{._base.pod}}>=3 & {{.v1.pod}}<=2", (1, 1)),
+        ("3 == 3 && 2 < 1 || 1", (1, 1)),
+        ("1 | 0 & 0", (1, 1)),
+        ("7/{{.none.pod}}", (0, 1)),
+        ("1/3 + 1/6 == 0.5", (1, 1)),
+    ] {
+        assert_eq!(value(text), Ok(Ratio::new(expected.0, expected.1).unwrap()), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_expression_is_refused_with_a_reason() {
+    let deep = "(".repeat(40) + "1" + &")".repeat(40);
+    let long = "1".to_owned() + &"+1".repeat(200);
+    for (text, expected) in [
+        ("", "it is empty"),
+        ("1 +", "it ends too early"),
+        ("1 2", "a number is not expected"),
+        ("(1", "a parenthesis is not closed"),
+        ("1)", ") is not expected"),
+        ("* 2", "* is not expected"),
+        ("{{._base.pod", "{{ is not closed"),
+        ("{{if true}}", "is no name of a metric"),
+        ("{{_base.pod}}", "is no name of a metric"),
+        ("1.2.3", "1.2.3 cannot be understood"),
+        ("rate > 3", "rate > 3 cannot be understood"),
+        ("9999999999999999999", "cannot be understood"),
+        (&deep, "nested"),
+        (&long, "words"),
+        ("{{.v9.pod}}", "v9.pod is not known"),
+        ("999999999999999999*999999999999999999*999999999999999999", "too large"),
+    ] {
+        let error = value(text).unwrap_err();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+#[test]
+fn an_expression_tells_what_it_depends_on() {
+    let read = Expression::parse("-{{.a.pod}} > 2*{{._base.pod}} | {{.a.pod}}").unwrap();
+    assert_eq!(read.material().into_iter().collect::<Vec<_>>(), ["_base.pod", "a.pod"]);
+}
+
+proptest! {
+    #[test]
+    fn no_text_stops_the_reader(text in r"[-+*/()<>=&|{}.0-9a-z_ ]{0,60}") {
+        let _ = value(&text);
+    }
+}

@@ -1,0 +1,116 @@
+use std::fmt;
+
+use super::expression::Operator;
+use super::ratio::Ratio;
+
+/// The longest number, so that none is too large.
+const DIGITS: usize = 18;
+/// How many tokens an expression may have.
+const MAX_TOKENS: usize = 256;
+
+/// One word of an expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    Number(Ratio),
+    Material(String),
+    Operator(Operator),
+    Open,
+    Close,
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(_) => write!(f, "a number"),
+            Self::Material(name) => write!(f, "{{{{.{name}}}}}"),
+            Self::Operator(operator) => {
+                let (_, symbol) =
+                    OPERATORS.iter().rev().find(|(it, _)| it == operator).unwrap_or(&OPERATORS[0]);
+                write!(f, "{symbol}")
+            }
+            Self::Open => write!(f, "("),
+            Self::Close => write!(f, ")"),
+        }
+    }
+}
+
+/// The longer ones first.
+const OPERATORS: [(Operator, &str); 13] = [
+    (Operator::Or, "||"),
+    (Operator::And, "&&"),
+    (Operator::AtLeast, ">="),
+    (Operator::AtMost, "<="),
+    (Operator::Equal, "=="),
+    (Operator::Or, "|"),
+    (Operator::And, "&"),
+    (Operator::Greater, ">"),
+    (Operator::Less, "<"),
+    (Operator::Plus, "+"),
+    (Operator::Minus, "-"),
+    (Operator::Times, "*"),
+    (Operator::Over, "/"),
+];
+
+/// The words of an expression.
+pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
+    let (mut found, mut rest) = (Vec::new(), text.trim());
+    while !rest.is_empty() {
+        let (token, after) = next(rest)?;
+        found.push(token);
+        rest = after.trim_start();
+        if found.len() > MAX_TOKENS {
+            return Err(format!("it has more than {MAX_TOKENS} words"));
+        }
+    }
+    if found.is_empty() { Err("it is empty".to_owned()) } else { Ok(found) }
+}
+
+fn next(text: &str) -> Result<(Token, &str), String> {
+    for (token, symbol) in [(Token::Open, "("), (Token::Close, ")")] {
+        if let Some(rest) = text.strip_prefix(symbol) {
+            return Ok((token, rest));
+        }
+    }
+    for (operator, symbol) in OPERATORS {
+        if let Some(rest) = text.strip_prefix(symbol) {
+            return Ok((Token::Operator(operator), rest));
+        }
+    }
+    for (word, value) in [("true", 1), ("false", 0)] {
+        if let Some(rest) = text.strip_prefix(word) {
+            return Ok((Token::Number(Ratio::of(value)), rest));
+        }
+    }
+    match text.strip_prefix("{{") {
+        Some(rest) => material(rest),
+        None => number(text),
+    }
+}
+
+/// The rest of a template: Slime's have one field of what is known, and nothing else.
+fn material(text: &str) -> Result<(Token, &str), String> {
+    let (field, rest) = text.split_once("}}").ok_or("{{ is not closed")?;
+    let name = field.trim().strip_prefix('.').unwrap_or_default();
+    let is_word = |word: &str| {
+        !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+    };
+    if name.split('.').all(is_word) {
+        Ok((Token::Material(name.to_owned()), rest))
+    } else {
+        Err(format!("{{{{{field}}}}} is no name of a metric, like {{{{._base.pod}}}}"))
+    }
+}
+
+fn number(text: &str) -> Result<(Token, &str), String> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (digits, rest) = text.split_at(end);
+    let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
+    let wrong = || format!("{} cannot be understood", text.chars().take(20).collect::<String>());
+    if whole.is_empty() || whole.len() + decimals.len() > DIGITS {
+        return Err(wrong());
+    }
+    let numerator: i128 = format!("{whole}{decimals}").parse().map_err(|_| wrong())?;
+    let power = u32::try_from(decimals.len()).map_err(|_| wrong())?;
+    let number = Ratio::new(numerator, 10_i128.pow(power)).ok_or_else(wrong)?;
+    Ok((Token::Number(number), rest))
+}
