@@ -336,7 +336,8 @@ async fn a_fence_in_force_is_told_by_its_status_and_one_event() {
 #[tokio::test]
 async fn nothing_is_written_twice_while_the_watches_lag_behind() {
     let mut bench = Bench::new().await;
-    assert_eq!(bench.lines().await.len(), 3);
+    assert_eq!(bench.lines().await.len(), 1);
+    assert_eq!(bench.lines().await.len(), 2);
     for _ in 0..3 {
         assert_eq!(bench.lines().await, NOTHING);
     }
@@ -469,11 +470,15 @@ async fn a_sidecar_that_is_refused_is_tried_again_alone() {
 }
 
 #[tokio::test]
-async fn a_finalizer_that_is_refused_keeps_everything_from_being_written() {
+async fn a_finalizer_that_is_refused_keeps_the_sidecar_from_being_trimmed() {
     let mut bench = Bench::new().await;
     bench.server.refuse = Some(("fieldManager=palisade-finalizer", 409));
-    assert!(bench.reconcile().await.is_err());
-    assert_eq!(bench.noted(), [FINALIZER]);
+    assert_eq!(bench.lines().await, [NEW_SIDECAR]);
+    for _ in 0..2 {
+        assert!(bench.reconcile().await.is_err());
+        assert_eq!((bench.noted(), bench.routed()), (vec![FINALIZER.to_owned()], vec!["*/*".to_owned()]));
+        bench.an_hour_later().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
