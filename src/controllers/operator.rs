@@ -145,8 +145,8 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let writes_entries = options.external.service_entries;
     let named = (writes_entries.then_some(&namespaces), options.limits.then_some(&limiters));
     tasks.spawn(naming(owner, &concerns, named).run(stop.clone()));
-    let listings = LISTED + if options.limits { limiter::KINDS } else { 0 };
-    let (listed, synced) = mpsc::channel(listings);
+    // Room for one word of each: `lead` waits for as many.
+    let (listed, synced) = mpsc::channel(LISTED + if options.limits { limiter::KINDS } else { 0 });
     let caches = watches::start(&client, &mesh, options.istio.clone(), &stop, &mut tasks, &listed);
     let limits = options.limits;
     let limits = limits.then(|| limiter::watch(&client, &mesh, options.istio, &stop, &mut tasks, &listed));
@@ -191,7 +191,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
             .sidecar_log_address
             .map(|address| learn(address, Peers::Sidecars, mesh.observer(), logs, stop.clone()).boxed()),
     );
-    tasks.spawn(lead(election, parts, mesh, (synced, listings), stop.clone()));
+    tasks.spawn(lead(election, parts, mesh, synced, stop.clone()));
     supervise(tasks, &stop).await
 }
 
@@ -226,10 +226,10 @@ async fn lead(
     election: Option<Election>,
     parts: Vec<Part>,
     mesh: Mesh,
-    (mut synced, listings): (mpsc::Receiver<()>, usize),
+    mut synced: mpsc::Receiver<()>,
     stop: CancellationToken,
 ) {
-    for _ in 0..listings {
+    for _ in 0..synced.max_capacity() {
         let _ = stop.run_until_cancelled(synced.recv()).await;
     }
     if stop.is_cancelled() {

@@ -120,7 +120,7 @@ impl Bench {
     }
 
     async fn look(&mut self) -> Result<Option<jiff::Timestamp>, Error> {
-        self.server.serve(reconcile_limiter(&key(), &self.context)).await
+        Box::pin(self.server.serve(reconcile_limiter(&key(), &self.context))).await
     }
 
     fn tokens(&self) -> Value {
