@@ -199,11 +199,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_named_begins_at_once() {
         let (names, keys) = unbounded_channel();
-        let (began, mut begun) = unbounded_channel();
+        let (beginning, mut beginnings) = unbounded_channel();
         let start = Instant::now();
         tokio::spawn(async move {
             let look = async |_| {
-                began.send(start.elapsed()).unwrap();
+                beginning.send(start.elapsed()).unwrap();
                 Ok(None)
             };
             work("an object", UnboundedReceiverStream::new(keys), look).await;
@@ -211,7 +211,7 @@ mod tests {
         for _ in 0..3 {
             names.send(key("a")).unwrap();
             // Time stands still while there is something to do, and would move if this waited for a timer.
-            assert_eq!(begun.recv().await, Some(Duration::ZERO));
+            assert_eq!(beginnings.recv().await, Some(Duration::ZERO));
         }
     }
 
