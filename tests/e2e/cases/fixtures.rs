@@ -26,7 +26,34 @@ pub fn server(namespace: &str, name: &str, ports: &[(&str, u16)]) -> String {
     )
 }
 
-/// The same with a headless Service.
+/// An application of two pods as it should be to be updated or scaled under load, with its Service: ready when it answers,
+/// and told to end only some time after its pod began to go, when callers' proxies have heard of it. Its own proxy, a
+/// native sidecar, outlives it.
+pub fn graceful(namespace: &str, name: &str) -> String {
+    let service = service_of(namespace, name, "[{name: http, port: 8080}]", "");
+    format!(
+        "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  replicas: 2
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      containers:
+      - name: {name}
+        image: bed-app
+        ports: [{{name: http, containerPort: 8080}}]
+        readinessProbe: {{httpGet: {{port: http, path: /}}, periodSeconds: 1}}
+        lifecycle: {{preStop: {{sleep: {{seconds: 5}}}}}}
+---
+{service}"
+    )
+}
+
+/// An application with a headless Service.
 pub fn headless(namespace: &str, name: &str, port: (&str, u16)) -> String {
     let container = format!("[{{name: {}, containerPort: {}}}]", port.0, port.1);
     let service = format!("[{{name: {}, port: {}}}]", port.0, port.1);

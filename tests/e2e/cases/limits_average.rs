@@ -7,7 +7,7 @@ use bed::app::load::Summary;
 use bed::mesh::Load;
 use bed::wait::until;
 
-use crate::fixtures::{client, server};
+use crate::fixtures::{client, graceful};
 use crate::limited::{Limiter, limiter, tokens};
 use crate::world::{SOON, World};
 
@@ -21,12 +21,11 @@ const WATCHED: Duration = Duration::from_secs(5);
 /// The case.
 pub async fn run(world: &World) -> Result<()> {
     world.mesh.namespace(NS, true).await?;
-    world.mesh.apply(&[server(NS, "web", &[("http", 8080)]), client(NS, "client")].join("\n---\n")).await?;
+    world.mesh.apply(&[graceful(NS, "web"), client(NS, "client")].join("\n---\n")).await?;
     world.mesh.rollout(NS).await?;
     let descriptor = format!(
         "{{condition: 'true', action: {{quota: '{QUOTA}', fill_interval: {{seconds: 1}}, strategy: average}}, target: {{port: 8080}}}}"
     );
-    scale(world, 2).await?;
     limiter(world, NS, "web", &Limiter::of(&[descriptor])).await?;
     for (pods, share) in [(2, 20), (4, 10), (1, 40)] {
         let (load, began) = (start(world).await?, Instant::now());
@@ -39,7 +38,7 @@ pub async fn run(world: &World) -> Result<()> {
         tokio::time::sleep(WATCHED).await;
         let summary = load.end().await?;
         judge(&summary, began, 0.85, 1.0).with_context(|| format!("{pods} pods"))?;
-        // Pods that go end before callers' proxies know of it, so some requests fail while they go, with or without limits.
+        // Nothing else is in the way of a request.
         let other: Vec<_> = summary.errors.iter().filter(|group| !group.error.contains("429")).collect();
         ensure!(other.is_empty(), "{pods} pods: requests were not limited, but failed: {other:?}");
     }

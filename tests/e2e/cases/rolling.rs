@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::fixtures::{client, server};
+use crate::fixtures::{client, graceful, server};
 use crate::world::World;
 
 const NS: &str = "rolling";
@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(20);
 /// The case.
 pub async fn run(world: &World) -> Result<()> {
     world.mesh.namespace(NS, true).await?;
-    let manifests = [server(NS, "back", &[("http", 8080)]), FRONT.to_owned(), client(NS, "client")];
+    let manifests = [server(NS, "back", &[("http", 8080)]), graceful(NS, "front"), client(NS, "client")];
     world.mesh.apply(&manifests.join("\n---\n")).await?;
     world.mesh.rollout(NS).await?;
     for name in ["client", "front"] {
@@ -43,31 +43,6 @@ pub async fn run(world: &World) -> Result<()> {
     ensure!(more == 0, "{more} connections took the detour, although all was known");
     world.until_routed(NS, "front", &["rolling/back.rolling.svc.cluster.local"]).await
 }
-
-/// As an application should be that wants to be updated under load: ready when it answers, and told to end only some
-/// time after its pod began to go, when callers' proxies have heard of it. Its own proxy, a native sidecar, outlives it.
-const FRONT: &str = "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: front, namespace: rolling}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: front}}
-  template:
-    metadata: {labels: {app: front}}
-    spec:
-      containers:
-      - name: front
-        image: bed-app
-        ports: [{name: http, containerPort: 8080}]
-        readinessProbe: {httpGet: {port: http, path: /}, periodSeconds: 1}
-        lifecycle: {preStop: {sleep: {seconds: 5}}}
----
-apiVersion: v1
-kind: Service
-metadata: {name: front, namespace: rolling}
-spec: {selector: {app: front}, ports: [{name: http, port: 8080}]}
-";
 
 /// Replaces all pods of the front.
 async fn update(world: &World) -> Result<()> {
