@@ -24,7 +24,8 @@ pub async fn run(world: &World) -> Result<()> {
 
 async fn fenced(world: &World) -> Result<()> {
     set_up(world).await?;
-    world.mesh.call(CALLER, "http://web:8080/").await?;
+    // A pod that is ready is known to the caller's proxy a moment later.
+    until("the first call", SOON, async || world.mesh.call(CALLER, "http://web:8080/").await).await?;
     let open = world.mesh.load(CALLER, &["tcp://cache:6379"], &["--rate=5", "--connections=1"]).await?;
     until("a connection is open", SOON, async || one_connection(world).await).await?;
     let (history, detours) = (History::start(world).await?, world.detours().await?);
