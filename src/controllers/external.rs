@@ -1,20 +1,21 @@
 //! Writes the `ServiceEntry`s of external hosts.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::backoff::delay;
 use super::error::Error;
 use super::mesh::{Mesh, Message};
 use super::metrics::Written;
+use super::named::Named;
 use super::service_fence::Context;
 use super::watches::Caches;
 use super::write::{Writer, is_not_found};
@@ -23,61 +24,22 @@ use crate::graph::{Change, Graph, MeshConfig, ObjectKey, PassedThrough};
 use crate::istio::ServiceEntry;
 use crate::sources::Observer;
 
-/// The namespaces whose entries are to be looked at. The graph's owner names them, once each however often.
+/// The namespaces whose entries are to be looked at.
 #[derive(Clone, Debug, Default)]
-pub struct Namespaces(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    names: Mutex<Names>,
-    more: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Names {
-    /// Of changes that are not published yet.
-    noted: BTreeSet<Arc<str>>,
-    /// To be looked at.
-    waiting: BTreeSet<Arc<str>>,
-}
+pub struct Namespaces(Named<Arc<str>>);
 
 impl Namespaces {
     /// Notes those that a change concerns, which `graph` is about to take in.
     pub(super) fn note(&self, graph: &Graph, change: &Change) {
-        let namespaces = graph.external_namespaces(change);
-        self.lock().noted.extend(namespaces);
+        self.0.note(graph.external_namespaces(change));
     }
 
     /// Has those looked at that were noted, and those of fences to which something made a difference: the graph is
     /// published. A namespace without external hosts costs nothing.
     pub(super) fn publish(&self, graph: &Graph, touched: &BTreeSet<ObjectKey>) {
-        let mut names = self.lock();
-        let noted = std::mem::take(&mut names.noted);
         let touched = touched.iter().map(|fence| fence.namespace.clone());
-        names
-            .waiting
-            .extend(noted.into_iter().chain(touched).filter(|namespace| graph.has_external_hosts(namespace)));
-        if !names.waiting.is_empty() {
-            self.0.more.notify_one();
-        }
-    }
-
-    fn add(&self, namespaces: BTreeSet<Arc<str>>) {
-        self.lock().waiting.extend(namespaces);
-    }
-
-    async fn next(&self) -> Arc<str> {
-        loop {
-            let next = self.lock().waiting.pop_first();
-            if let Some(next) = next {
-                return next;
-            }
-            self.0.more.notified().await;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Names> {
-        self.0.names.lock().unwrap_or_else(PoisonError::into_inner)
+        let all = self.0.take_noted().into_iter().chain(touched);
+        self.0.add(all.filter(|namespace| graph.has_external_hosts(namespace)));
     }
 }
 
@@ -86,7 +48,7 @@ pub(super) struct Entries {
     mesh: Mesh,
     caches: Arc<Caches>,
     writer: Writer,
-    namespaces: Namespaces,
+    namespaces: Named<Arc<str>>,
 }
 
 /// How many connections that were passed through may wait. Those beyond are dropped: the next one comes.
@@ -103,7 +65,7 @@ impl Entries {
     /// What is shared with the reconciler of fences.
     pub(super) fn new(context: &Context, namespaces: Namespaces) -> Self {
         let (mesh, caches, _, writer) = context.parts();
-        Self { mesh, caches, writer, namespaces }
+        Self { mesh, caches, writer, namespaces: namespaces.0 }
     }
 
     /// Has `observer` hand over what is passed through, and writes entries, without end.

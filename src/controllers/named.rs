@@ -9,36 +9,40 @@ use crate::graph::ObjectKey;
 
 /// Objects that are to be looked at, there or not. The graph's owner names them, once each however often.
 #[derive(Clone, Debug, Default)]
-pub struct Named(Arc<Shared>);
+pub struct Named<K = ObjectKey>(Arc<Shared<K>>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    keys: Mutex<Keys>,
+struct Shared<K> {
+    keys: Mutex<Keys<K>>,
     more: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Keys {
+struct Keys<K> {
     /// Of changes that are not published yet.
-    noted: BTreeSet<ObjectKey>,
+    noted: BTreeSet<K>,
     /// To be looked at.
-    waiting: BTreeSet<ObjectKey>,
+    waiting: BTreeSet<K>,
 }
 
-impl Named {
+impl<K: Ord> Named<K> {
     /// Notes those that a change concerns, which the graph is about to take in.
-    pub(super) fn note(&self, keys: impl IntoIterator<Item = ObjectKey>) {
+    pub(super) fn note(&self, keys: impl IntoIterator<Item = K>) {
         self.lock().noted.extend(keys);
     }
 
     /// Has those looked at that were noted: the graph is published.
     pub(super) fn publish(&self) {
-        let noted = std::mem::take(&mut self.lock().noted);
-        self.add(noted);
+        self.add(self.take_noted());
+    }
+
+    /// Those that were noted, for somebody who knows better which of them to look at. They are noted no more.
+    pub(super) fn take_noted(&self) -> BTreeSet<K> {
+        std::mem::take(&mut self.lock().noted)
     }
 
     /// Has these looked at.
-    pub(super) fn add(&self, keys: impl IntoIterator<Item = ObjectKey>) {
+    pub(super) fn add(&self, keys: impl IntoIterator<Item = K>) {
         let mut named = self.lock();
         named.waiting.extend(keys);
         if !named.waiting.is_empty() {
@@ -46,15 +50,8 @@ impl Named {
         }
     }
 
-    /// Those to look at, one after the other, without end.
-    pub fn stream(&self) -> impl Stream<Item = ObjectKey> + Send + use<> {
-        unfold(self.clone(), |named| async move {
-            let key = named.next().await;
-            Some((key, named))
-        })
-    }
-
-    async fn next(&self) -> ObjectKey {
+    /// The next one to look at, once there is one.
+    pub(super) async fn next(&self) -> K {
         loop {
             if let Some(key) = self.pop() {
                 return key;
@@ -63,11 +60,21 @@ impl Named {
         }
     }
 
-    fn pop(&self) -> Option<ObjectKey> {
+    fn pop(&self) -> Option<K> {
         self.lock().waiting.pop_first()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Keys> {
+    fn lock(&self) -> MutexGuard<'_, Keys<K>> {
         self.0.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Named {
+    /// Those to look at, one after the other, without end.
+    pub fn stream(&self) -> impl Stream<Item = ObjectKey> + Send + use<> {
+        unfold(self.clone(), |named| async move {
+            let key = named.next().await;
+            Some((key, named))
+        })
     }
 }
