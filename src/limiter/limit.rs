@@ -1,6 +1,6 @@
 //! One descriptor, understood and computed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::bucket::{Bucket, interval};
 use super::expression::Expression;
@@ -61,7 +61,7 @@ impl<'a> Rule<'a> {
     }
 
     /// The pods (`_base.pod`) by which it is computed, those of `subset` among them if they share the quota.
-    pub(super) fn material(&self, subset: &str) -> Vec<String> {
+    pub(super) fn material(&self, subset: &str) -> BTreeSet<String> {
         let named = self.condition.material().into_iter().chain(self.quota.material()).map(str::to_owned);
         let shared = self.is_divided().then(|| pods_of(subset));
         named.chain(shared).collect()
