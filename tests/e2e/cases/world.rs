@@ -182,8 +182,7 @@ impl World {
         condition: &str,
         expected: (&str, &str),
     ) -> Result<String> {
-        let what = format!("{namespace}/{name}: {condition} is {expected:?}");
-        until(&what, SOON, async || said(&self.fence_of(namespace, name).await?, condition, expected)).await
+        self.until_told("servicefences", (namespace, name), condition, expected).await
     }
 
     /// Waits until a condition of a limiter has this status and reason, and gives its message.
@@ -194,11 +193,18 @@ impl World {
         condition: &str,
         expected: (&str, &str),
     ) -> Result<String> {
-        let what = format!("limiter {namespace}/{name}: {condition} is {expected:?}");
-        until(&what, SOON, async || {
-            said(&self.get(namespace, "smartlimiters", name).await?, condition, expected)
-        })
-        .await
+        self.until_told("smartlimiters", (namespace, name), condition, expected).await
+    }
+
+    async fn until_told(
+        &self,
+        kind: &str,
+        (namespace, name): (&str, &str),
+        condition: &str,
+        expected: (&str, &str),
+    ) -> Result<String> {
+        let what = format!("{kind} {namespace}/{name}: {condition} is {expected:?}");
+        until(&what, SOON, async || said(&self.get(namespace, kind, name).await?, condition, expected)).await
     }
 
     /// An `EnvoyFilter` as it stands.
