@@ -40,10 +40,7 @@ pub(crate) async fn run(mesh: &Mesh) -> Result<()> {
     until_fenced(mesh).await?;
     println!("{:<58} {:.1} s", "start → all Sidecars written", started.elapsed().as_secs_f64());
     until_at_rest(mesh).await?;
-    let before = (shares(mesh, &operator).await?, cpu(mesh, &operator).await?);
-    let result = measure(mesh).await;
-    print_shares(before.0, shares(mesh, &operator).await?);
-    print_cpu(before.1, cpu(mesh, &operator).await?);
+    let result = measure(mesh, &operator).await;
     operator.print_memory("operator's resident memory")?;
     drop(operator);
     node.abort();
@@ -99,12 +96,12 @@ async fn cpu(mesh: &Mesh, operator: &Operator) -> Result<[(&'static str, f64); 3
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for the eye")]
-fn print_cpu(before: [(&'static str, f64); 3], after: [(&'static str, f64); 3]) {
+fn print_cpu(edges: usize, before: [(&'static str, f64); 3], after: [(&'static str, f64); 3]) {
     for ((what, earlier), (_, later)) in before.into_iter().zip(after) {
         println!(
-            "{:<58} {:.1} ms",
+            "  {:<56} {:.1} ms",
             format!("{what}: processor time for an edge"),
-            (later - earlier) * 1000.0 / (APART + EDGES) as f64
+            (later - earlier) * 1000.0 / edges as f64
         );
     }
 }
@@ -112,7 +109,7 @@ fn print_cpu(before: [(&'static str, f64); 3], after: [(&'static str, f64); 3]) 
 fn print_shares(before: Shares, after: Shares) {
     for ((what, (earlier, first)), (_, (sum, count))) in before.into_iter().zip(after) {
         let (times, mean) = (count - first, (sum - earlier) * 1000.0 / (count - first));
-        println!("{what:<58} n={times:<5} mean {mean:.1} ms");
+        println!("  {what:<56} n={times:<5} mean {mean:.1} ms");
     }
 }
 
@@ -190,7 +187,7 @@ async fn until_fenced(mesh: &Mesh) -> Result<()> {
 /// Learns edges, each of another fence than the one before, and takes the time from the entry that is sent to the
 /// Sidecar that a watch shows. First each edge waits until the one before is routed to, as in a mesh that was not changed
 /// just now; then until the one before has its cluster only, so that its status and its route are written meanwhile.
-async fn measure(mesh: &Mesh) -> Result<()> {
+async fn measure(mesh: &Mesh, operator: &Operator) -> Result<()> {
     let api = sidecars(mesh, NS);
     let version =
         api.list(&kube::api::ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
@@ -199,13 +196,16 @@ async fn measure(mesh: &Mesh) -> Result<()> {
     for (how, edges, until) in
         [("one by one", 0..APART, State::Routed), ("back to back", APART..APART + EDGES, State::Warm)]
     {
+        let before = (shares(mesh, operator).await?, cpu(mesh, operator).await?);
         let (mut warm, mut routed) = (Vec::new(), Vec::new());
-        for edge in edges {
+        for edge in edges.clone() {
             course.send(edge).await?;
             course.follow(until, &mut warm, &mut routed).await?;
         }
         summarize(&format!("{how}: entry sent → first Sidecar write seen"), "ms", warm);
         summarize(&format!("{how}: → routing Sidecar write seen (settle 300 ms)"), "ms", routed);
+        print_shares(before.0, shares(mesh, operator).await?);
+        print_cpu(edges.len(), before.1, cpu(mesh, operator).await?);
     }
     Ok(())
 }

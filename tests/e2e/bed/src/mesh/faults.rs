@@ -14,8 +14,8 @@ use super::Mesh;
 use crate::inspect;
 use crate::wait::until;
 
-/// How long what was killed may take to be back.
-const BACK: Duration = Duration::from_mins(1);
+/// How long what was killed may take to be back, with hundreds of fences and sidecars that all come back to it.
+const BACK: Duration = Duration::from_mins(3);
 
 impl Mesh {
     /// Kills all processes of a container, as the kernel does when memory runs out. The node starts it again,
