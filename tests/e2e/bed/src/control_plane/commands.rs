@@ -17,14 +17,10 @@ const ETCD: &str = "http://127.0.0.1:2379";
 const SERVICE_NETWORK: &str = "10.96.0.0/16";
 /// The audience that istiod asks for in workloads' tokens.
 const AUDIENCES: &str = "https://kubernetes.default.svc,istio-ca";
-/// By how much a heap may grow between collections, in percent of what is alive.
-pub(super) const GOGC: &str = "300";
 
-/// All of these are Go programs; they collect garbage less often than by default, because the bed's machine has more
-/// memory than processors.
 fn command(program: impl AsRef<Path>, arguments: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program.as_ref());
-    command.args(arguments.iter().map(|(name, value)| format!("--{name}={value}"))).env("GOGC", GOGC);
+    command.args(arguments.iter().map(|(name, value)| format!("--{name}={value}")));
     command
 }
 

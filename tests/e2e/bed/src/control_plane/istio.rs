@@ -58,11 +58,7 @@ fn values_of(options: &Options) -> Result<Value> {
     Ok(json!({
         "autoscaleEnabled": false,
         // Upstream Envoy lacks the filters that these would configure.
-        "env": {
-            "PILOT_ENABLE_ALPN_FILTER": "false",
-            "PILOT_ENABLE_METADATA_EXCHANGE": "false",
-            "GOGC": super::commands::GOGC,
-        },
+        "env": {"PILOT_ENABLE_ALPN_FILTER": "false", "PILOT_ENABLE_METADATA_EXCHANGE": "false"},
         "telemetry": {"enabled": false},
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
         "meshConfig": mesh_config(options)?,
