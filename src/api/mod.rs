@@ -19,7 +19,8 @@ pub use service_fence::{
     ServiceFenceStatus, WorkloadSelector,
 };
 pub use smart_limiter::{
-    Action, Descriptor, Header, LimiterSet, Match, SmartLimiter, SmartLimiterSpec, SmartLimiterStatus, Target,
+    Action, Descriptor, Header, LimiterSet, Match, MetricsInUse, OnMissingMetrics, SmartLimiter,
+    SmartLimiterSpec, SmartLimiterStatus, Target,
 };
 pub(crate) use statement::whole_seconds;
 pub use statement::{Statement, Transition};
@@ -102,6 +103,10 @@ pub mod reasons {
     pub const NOT_SUPPORTED: &str = "NotSupported";
     /// Not ready: no `DestinationRule` of the limiter's namespace defines a subset that it names.
     pub const SUBSET_NOT_FOUND: &str = "SubsetNotFound";
+    /// Not ready: a limit's metrics are not known; it is as its `onMissingMetrics` says.
+    pub const METRICS_MISSING: &str = "MetricsMissing";
+    /// Not ready yet: the metrics of a limit that was never in force are being asked for.
+    pub const AWAITING_METRICS: &str = "AwaitingMetrics";
     /// Not ready: somebody else's `EnvoyFilter` has the name of one of the limiter's; it is left alone.
     pub const ENVOY_FILTER_CONFLICT: &str = "EnvoyFilterConflict";
 }

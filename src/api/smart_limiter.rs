@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -86,11 +86,20 @@ pub struct LimiterSet {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[schemars(transform = both_spellings)]
 pub struct Descriptor {
-    /// When the limit is in force: `"true"`, or an expression of numbers and of what is known of the subsets'
-    /// pods (`{{._base.pod}} > 2`).
+    /// When the limit is in force: `"true"`, or an expression of numbers, of the subsets' ready pods
+    /// (`{{._base.pod}} > 2`), and of metrics (`{{._base.cpu.sum}} > 10`).
     #[serde(default)]
     #[schemars(extend("maxLength" = 1024))]
     pub condition: String,
+
+    /// How long metrics must say that the condition holds, or that it does not, before the limit comes or goes; none: at
+    /// once. Ours: Slime has no such field.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Seconds>,
+
+    /// What becomes of the limit while metrics of its expressions are not known. Ours: Slime has no such field.
+    #[serde(default, alias = "onMissingMetrics", skip_serializing_if = "OnMissingMetrics::is_default")]
+    pub on_missing_metrics: OnMissingMetrics,
 
     /// What the limit is. A descriptor without one is refused in the status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,6 +134,26 @@ pub struct Descriptor {
     pub rate_limit_headers: bool,
 }
 
+/// What becomes of a limit while metrics are not known.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnMissingMetrics {
+    /// It stays as the metrics had it that were known last, pods that come and go aside.
+    #[default]
+    Keep,
+    /// It is in force, with `fallbackQuota` if its quota needs metrics. A condition that needs them is taken to hold.
+    Limit,
+    /// It is not in force.
+    DoNotLimit,
+}
+
+impl OnMissingMetrics {
+    // The signature is serde's.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A number of requests in a time.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[schemars(transform = both_spellings)]
@@ -133,6 +162,12 @@ pub struct Action {
     #[serde(default)]
     #[schemars(extend("maxLength" = 1024))]
     pub quota: String,
+
+    /// The number while metrics are not known: digits, or an expression without metrics. With `onMissingMetrics: Limit`, and
+    /// with `Keep` if there is nothing to keep. Ours: Slime has no such field.
+    #[serde(default, alias = "fallbackQuota", skip_serializing_if = "String::is_empty")]
+    #[schemars(extend("maxLength" = 1024))]
+    pub fallback_quota: String,
 
     /// The time: at least 50 ms, at most a day. A descriptor without one is refused in the status.
     #[serde(default, alias = "fillInterval", skip_serializing_if = "Option::is_none")]
@@ -285,7 +320,7 @@ pub struct SmartLimiterStatus {
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub ratelimit_status: BTreeMap<String, LimiterSet>,
 
-    /// What the expressions were computed from: `_base.pod` is the number of ready pods, one at least.
+    /// What the expressions were computed from: `_base.pod` is the number of ready pods, one at least; others are metrics.
     #[serde(
         default,
         deserialize_with = "each_if_it_can_be_read",
@@ -293,4 +328,28 @@ pub struct SmartLimiterStatus {
     )]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub metric_status: BTreeMap<String, String>,
+
+    /// The metrics that limits are computed from, by subset and number of the descriptor (`_base/0`). They are in use until
+    /// others would change the limit by enough, and while none are known.
+    #[serde(
+        default,
+        deserialize_with = "each_if_it_can_be_read",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub metrics_in_use: BTreeMap<String, MetricsInUse>,
+}
+
+/// The metrics that a limit is computed from.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+pub struct MetricsInUse {
+    /// Their values, by their names in expressions.
+    #[serde(default)]
+    pub values: BTreeMap<String, String>,
+    /// Since when they are in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// Whether some are not known any more, or never were, so that the limit is as its `onMissingMetrics` says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing: bool,
 }

@@ -10,6 +10,7 @@ use crate::fence::Defaults;
 use crate::fence::auto::AutoFence;
 use crate::graph::ExternalPolicy;
 use crate::istio::Installation;
+use crate::limiter::MetricSettings;
 use crate::sources::{prometheus, proxy_metrics};
 
 /// The whole file. A field that nobody knows is refused: a word misspelt would otherwise be a wish ignored.
@@ -38,11 +39,13 @@ pub(super) struct Config {
 pub(super) struct Limiter {
     /// Whether they are looked after.
     pub(super) enabled: bool,
+    /// Which metrics their expressions may name.
+    pub(super) metrics: MetricSettings,
 }
 
 impl Default for Limiter {
     fn default() -> Self {
-        Self { enabled: true }
+        Self { enabled: true, metrics: MetricSettings::default() }
     }
 }
 

@@ -121,6 +121,7 @@ impl Run {
             deleted_fences,
             istio: config.istio,
             limits: config.limiter.enabled,
+            limiter_metrics: config.limiter.metrics,
             external: config.external,
             instance: self.instance,
         }

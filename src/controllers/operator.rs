@@ -33,6 +33,7 @@ use crate::fence::Settings;
 use crate::fence::auto::AutoFence;
 use crate::graph::{Aliases, Authority, ExternalPolicy, Graph, Identity, MeshWide, ObjectKey};
 use crate::istio::Installation;
+use crate::limiter::MetricSettings;
 use crate::server;
 use crate::sources::access_log::{self, Peers};
 use crate::sources::proxy_metrics::{self, Queue};
@@ -69,6 +70,8 @@ pub struct Options {
     pub istio: Installation,
     /// Whether `SmartLimiter`s are looked after.
     pub limits: bool,
+    /// Which metrics their expressions may name.
+    pub limiter_metrics: MetricSettings,
     /// The name of this instance, for Events.
     pub instance: Option<String>,
     /// The `Lease` by which replicas decide who leads, and the name of this one in it; `None` if it is the only one.
@@ -139,27 +142,27 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let (client, election) = elect(client, options.election, &leadership);
     let (mesh, owner, triggers) = Mesh::over(graph);
     let mut tasks = JoinSet::new();
+    let limiters = Named::default();
+    let limiting = options.limits.then_some(options.limiter_metrics);
+    let ways = (&client, &mesh, &limiters);
+    let limiting = limiter::Asked::all(limiting, &asked.prometheus, ways, &mut registry)?;
     let asking = asked.ask(&mesh, &mut registry)?;
     let (concerns, namespaces) = (Concerns::new(options.auto_fence), Namespaces::default());
-    let limiters = Named::default();
     let writes_entries = options.external.service_entries;
     let named = (writes_entries.then_some(&namespaces), options.limits.then_some(&limiters));
     tasks.spawn(naming(owner, &concerns, named).run(stop.clone()));
     // Room for one word of each: `lead` waits for as many.
     let (listed, synced) = mpsc::channel(LISTED + if options.limits { limiter::KINDS } else { 0 });
     let caches = watches::start(&client, &mesh, options.istio.clone(), &stop, &mut tasks, &listed);
-    let limits = options.limits;
-    let limits = limits.then(|| limiter::watch(&client, &mesh, options.istio, &stop, &mut tasks, &listed));
+    let limits =
+        options.limits.then(|| limiter::watch(&client, &mesh, options.istio, &stop, &mut tasks, &listed));
     registry.register_collector(Box::new(Census::new(caches.clone())));
     let serving = server::serve(http, mesh.clone(), registry, stop.clone());
     tasks.spawn(async move { report(serving.await, "serving health and metrics") });
 
-    let following = mesh_config::follow(client.clone(), options.mesh_config, mesh.clone(), listed.clone());
-    tasks.spawn(until(stop.clone(), following));
     let switch = Switch::default();
-    let following =
-        switch.clone().follow(client.clone(), options.switch.clone(), mesh.clone(), listed.clone());
-    tasks.spawn(until(stop.clone(), following));
+    let followed = (options.mesh_config, switch.clone(), options.switch.clone());
+    tasks.spawn(until(stop.clone(), follow(client.clone(), followed, mesh.clone(), listed.clone())));
 
     let record = record(&client, &options.switch);
     let (deleted, writer) = store();
@@ -184,7 +187,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         until(stop.clone(), watch_directly(record, mesh.clone(), asking)).boxed(),
         auto_fence::run(auto, stop.clone()).boxed(),
     ];
-    parts.extend(limits.map(|limits| limiter::run(limits, stop.clone()).boxed()));
+    parts.extend(limits.zip(limiting).into_iter().flat_map(|(limits, asked)| asked.parts(limits, &stop)));
     parts.extend(entries.map(|entries| until(stop.clone(), entries).boxed()));
     parts.extend(
         options
@@ -201,6 +204,21 @@ fn naming(owner: Owner, concerns: &Concerns, more: (Option<&Namespaces>, Option<
     let owner = owner.naming(concerns.clone());
     let owner = external.into_iter().fold(owner, |owner, named| owner.naming_external(named.clone()));
     limiters.into_iter().fold(owner, |owner, named| owner.naming_limiters(named.clone()))
+}
+
+/// Follows the mesh's configuration, and the switch.
+async fn follow(
+    client: Client,
+    (mesh_config, switch, key): (ObjectKey, Switch, ObjectKey),
+    mesh: Mesh,
+    listed: mpsc::Sender<()>,
+) {
+    let config = mesh_config::follow(client.clone(), mesh_config, mesh.clone(), listed.clone());
+    // Neither ends by itself.
+    tokio::select! {
+        () = config => {}
+        () = switch.follow(client, key, mesh, listed) => {}
+    }
 }
 
 /// The record of how far sources have looked, beside the switch.

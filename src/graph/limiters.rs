@@ -126,8 +126,18 @@ impl Graph {
     /// How many pods with these labels are ready.
     #[must_use]
     pub fn ready_pods(&self, namespace: &str, selector: &Labels) -> usize {
+        self.ready(namespace, selector).count()
+    }
+
+    /// The names of the pods with these labels that are ready.
+    #[must_use]
+    pub fn ready_pod_names(&self, namespace: &str, selector: &Labels) -> BTreeSet<Arc<str>> {
+        self.ready(namespace, selector).map(|pod| pod.key.name.clone()).collect()
+    }
+
+    fn ready(&self, namespace: &str, selector: &Labels) -> impl Iterator<Item = &Pod> {
         let pods = self.workloads.with_labels(namespace, |labels| labels.satisfy(selector));
-        pods.filter(|pod| pod.ready).count()
+        pods.filter(|pod| pod.ready)
     }
 
     /// The limiters about which a change may say something new. To be asked before the change is taken in. A pod costs a

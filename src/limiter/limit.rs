@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::SignedDuration;
+
 use super::bucket::{Bucket, interval};
 use super::expression::Expression;
 use super::matcher::Matchers;
 use super::ratio::Ratio;
 use super::refusal::Refusal;
 use super::target::Place;
-use crate::api::{Descriptor, Header, Target};
+use crate::api::{Descriptor, Header, OnMissingMetrics, Seconds, Target};
 
 /// A limit as Envoy shall have it.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +33,11 @@ pub(super) struct Rule<'a> {
     descriptor: &'a Descriptor,
     condition: Expression,
     quota: Expression,
+    /// The quota while metrics are not known.
+    fallback: Option<Expression>,
+    /// How long metrics must say otherwise before the condition does.
+    pub(super) hold: SignedDuration,
+    pub(super) missing: OnMissingMetrics,
     /// In milliseconds.
     interval: i128,
     average: bool,
@@ -49,10 +56,14 @@ impl<'a> Rule<'a> {
         let target = descriptor.target.as_ref().or(target);
         let target = target.ok_or_else(|| Refusal::invalid("target is missing, here and in the spec"))?;
         check_names(&action.headers_to_add)?;
+        let quota = expression("action.quota", &action.quota)?;
         Ok(Self {
             descriptor,
             condition: expression("condition", &descriptor.condition)?,
-            quota: expression("action.quota", &action.quota)?,
+            fallback: fallback(&action.fallback_quota, &quota, descriptor.on_missing_metrics)?,
+            quota,
+            hold: hold(descriptor.hold)?,
+            missing: descriptor.on_missing_metrics,
             interval: interval(action.fill_interval)?,
             average: averages(&action.strategy)?,
             matchers: Matchers::of(&descriptor.matches)?,
@@ -61,36 +72,78 @@ impl<'a> Rule<'a> {
     }
 
     /// The pods (`_base.pod`) by which it is computed, those of `subset` among them if they share the quota.
-    pub(super) fn material(&self, subset: &str) -> BTreeSet<String> {
-        let named = self.condition.material().into_iter().chain(self.quota.material()).map(str::to_owned);
-        let shared = self.is_divided().then(|| pods_of(subset));
+    pub(super) fn pods(&self, subset: &str) -> BTreeSet<String> {
+        let fallback = self.fallback.iter().flat_map(Expression::material);
+        let named = self.named().chain(fallback).filter(|name| is_pods(name)).map(str::to_owned);
+        let quotas = [Some(&self.quota), self.fallback.as_ref()];
+        let shared = quotas.into_iter().flatten().any(|quota| self.divides(quota)).then(|| pods_of(subset));
         named.chain(shared).collect()
     }
 
-    /// Whether we divide the quota: not if the user has.
-    fn is_divided(&self) -> bool {
-        self.average && !self.quota.material().into_iter().any(is_pods)
+    /// The metrics by which it is computed.
+    pub(super) fn metrics(&self) -> BTreeSet<&str> {
+        self.named().filter(|name| !is_pods(name)).collect()
     }
 
-    /// The limit as it is now; none if its condition does not hold.
-    pub(super) fn limit(
+    fn named(&self) -> impl Iterator<Item = &str> {
+        self.condition.material().into_iter().chain(self.quota.material())
+    }
+
+    /// Whether we divide a quota: not if the user has.
+    fn divides(&self, quota: &Expression) -> bool {
+        self.average && !quota.material().into_iter().any(is_pods)
+    }
+
+    /// Each pod's quota, as the expressions have it; none if the condition does not hold.
+    pub(super) fn outcome(
         &self,
         subset: &str,
-        name: String,
         material: &BTreeMap<String, Ratio>,
-    ) -> Result<Option<Limit>, Refusal> {
-        let value = |what: &str, of: &Expression| {
-            of.value(material).map_err(|error| Refusal::invalid(format!("{what}: {error}")))
-        };
-        if value("condition", &self.condition)?.is_zero() {
+    ) -> Result<Option<Ratio>, Refusal> {
+        if value("condition", &self.condition, material)?.is_zero() {
             return Ok(None);
         }
-        let quota = value("action.quota", &self.quota)?;
-        let shared = material.get(&pods_of(subset)).filter(|_| self.is_divided());
-        let quota = shared.map_or(Some(quota), |pods| quota.over(*pods));
-        let quota = quota.ok_or_else(|| Refusal::invalid("the quota is too large or too small"))?;
+        self.share("action.quota", &self.quota, subset, material).map(Some)
+    }
+
+    /// Each pod's quota while metrics are not known, and the limit is to be in force: a condition that cannot be computed holds.
+    pub(super) fn outcome_without(
+        &self,
+        subset: &str,
+        pods: &BTreeMap<String, Ratio>,
+    ) -> Result<Option<Ratio>, Refusal> {
+        if self.condition.value(pods).is_ok_and(Ratio::is_zero) {
+            return Ok(None);
+        }
+        match &self.fallback {
+            Some(fallback) => self.share("action.fallbackQuota", fallback, subset, pods).map(Some),
+            None => self.share("action.quota", &self.quota, subset, pods).map(Some),
+        }
+    }
+
+    /// What each pod has of a quota.
+    fn share(
+        &self,
+        what: &str,
+        quota: &Expression,
+        subset: &str,
+        material: &BTreeMap<String, Ratio>,
+    ) -> Result<Ratio, Refusal> {
+        let all = value(what, quota, material)?;
+        let pods = material.get(&pods_of(subset)).filter(|_| self.divides(quota));
+        let share = pods.map_or(Some(all), |pods| all.over(*pods));
+        share.ok_or_else(|| Refusal::invalid("the quota is too large or too small"))
+    }
+
+    /// Whether there is a quota of its own while metrics are not known.
+    pub(super) fn has_fallback(&self) -> bool {
+        self.fallback.is_some()
+    }
+
+    /// The limit that lets this quota pass at each pod.
+    pub(super) fn limit(&self, name: String, quota: Ratio) -> Result<Limit, Refusal> {
         let Descriptor { action, custom_key, custom_value, shadow, rate_limit_headers, .. } = self.descriptor;
-        Ok(Some(Limit {
+        Ok(Limit {
             name,
             custom: custom(custom_key, custom_value),
             bucket: Bucket::of(quota, self.interval)?,
@@ -99,8 +152,12 @@ impl<'a> Rule<'a> {
             headers: action.as_ref().map(|action| action.headers_to_add.clone()).unwrap_or_default(),
             shadow: *shadow,
             tells: *rate_limit_headers,
-        }))
+        })
     }
+}
+
+fn value(what: &str, of: &Expression, material: &BTreeMap<String, Ratio>) -> Result<Ratio, Refusal> {
+    of.value(material).map_err(|error| Refusal::invalid(format!("{what}: {error}")))
 }
 
 /// The name of the number of a subset's pods.
@@ -123,16 +180,37 @@ fn averages(strategy: &str) -> Result<bool, Refusal> {
     }
 }
 
-/// An expression of what is known: the numbers of pods.
 fn expression(what: &str, text: &str) -> Result<Expression, Refusal> {
-    let read = Expression::parse(text).map_err(|error| Refusal::invalid(format!("{what}: {error}")))?;
-    let metric = read.material().into_iter().find(|name| !is_pods(name)).map(str::to_owned);
-    match metric {
-        None => Ok(read),
-        Some(name) => {
-            Err(Refusal::not_supported(format!("{what}: metrics such as {name} are not supported yet")))
+    Expression::parse(text).map_err(|error| Refusal::invalid(format!("{what}: {error}")))
+}
+
+/// The quota while metrics are not known. It must not need any, and must be there if the quota does and there is to be a limit.
+fn fallback(
+    text: &str,
+    quota: &Expression,
+    missing: OnMissingMetrics,
+) -> Result<Option<Expression>, Refusal> {
+    let metric = |of: &Expression| of.material().into_iter().find(|name| !is_pods(name)).map(str::to_owned);
+    let fallback = (!text.is_empty()).then(|| expression("action.fallbackQuota", text)).transpose()?;
+    match (fallback.as_ref().and_then(metric), metric(quota)) {
+        (Some(name), _) => {
+            Err(Refusal::invalid(format!("action.fallbackQuota: {name} is a metric, and may be missing too")))
         }
+        (None, Some(name)) if fallback.is_none() && missing == OnMissingMetrics::Limit => {
+            Err(Refusal::invalid(format!(
+                "onMissingMetrics: Limit needs action.fallbackQuota, because action.quota needs the metric {name}"
+            )))
+        }
+        _ => Ok(fallback),
     }
+}
+
+/// How long metrics must say otherwise: at most a day.
+fn hold(of: Option<Seconds>) -> Result<SignedDuration, Refusal> {
+    let of = of.unwrap_or_default();
+    let time = SignedDuration::from_secs(of.seconds).checked_add(SignedDuration::from_nanos(of.nanos.into()));
+    let is_fine = |time: &SignedDuration| !time.is_negative() && *time <= SignedDuration::from_hours(24);
+    time.filter(is_fine).ok_or_else(|| Refusal::invalid("for must be between nothing and a day"))
 }
 
 fn is_pods(name: &str) -> bool {

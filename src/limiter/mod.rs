@@ -1,15 +1,18 @@
 //! `SmartLimiter` + mesh → `EnvoyFilter`s + status. PURE: no I/O, no clock.
 //!
 //! ```text
-//! descriptor ──limit::Rule──▶ understood ──with numbers of pods──▶ Limit ──envoy_filter──▶ patches
-//!             (expression, matcher, target)                       (bucket)
+//! descriptor ──limit::Rule──▶ understood ──with pods and metrics──▶ Limit ──envoy_filter──▶ patches
+//!             (expression, matcher, target)  (known, inputs)       (bucket)
 //! ```
 
 mod bucket;
 mod envoy_filter;
 mod expression;
+mod inputs;
+mod known;
 mod limit;
 mod matcher;
+mod metric;
 mod plan;
 mod ratio;
 mod refusal;
@@ -19,5 +22,7 @@ mod target;
 mod tests;
 mod tokens;
 
+pub use known::Known;
+pub use metric::{Answer, Handler, Metric, MetricSettings, POD_NAME, Reading, Resource, Source};
 pub use plan::{Input, Plan, filter_names, is_of, plan};
 pub use status::Report;

@@ -1,10 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
 use super::envoy_filter::patches;
+use super::inputs::{Inputs, material};
+use super::known::{Known, choose};
 use super::limit::{Limit, Rule, custom, pods_of};
+use super::metric::Metric;
 use super::ratio::Ratio;
 use super::refusal::Refusal;
 use super::status::{Report, in_force};
@@ -27,6 +31,8 @@ pub struct Input<'a> {
     pub filters: &'a [Arc<EnvoyFilter>],
     /// What is known of the mesh.
     pub graph: &'a Graph,
+    /// What is known of the metrics that its expressions name.
+    pub metrics: Known<'a>,
 }
 
 /// What is to be written.
@@ -38,6 +44,14 @@ pub struct Plan {
     pub delete: Vec<Arc<EnvoyFilter>>,
     /// What the status will say.
     pub report: Report,
+    /// The metrics that its expressions name: what is to be asked.
+    pub metrics: BTreeSet<Metric>,
+    /// Since when metrics have said otherwise than the condition of a limit does, by the limit.
+    pub differing: BTreeMap<String, Timestamp>,
+    /// Whether nothing of it is to be written yet: a limit that is new is about to be known.
+    pub hold: bool,
+    /// When something else may be decided, even if nothing changes.
+    pub wake: Option<Timestamp>,
 }
 
 /// Whether an `EnvoyFilter` was written for this limiter.
@@ -139,10 +153,7 @@ fn limits(
                 limits.push(limit);
             }
             Ok(None) => {}
-            Err(refusal) => plan.report.refuse(Refusal {
-                message: format!("sets.{subset}.descriptor[{number}]: {}", refusal.message),
-                ..refusal
-            }),
+            Err(refusal) => plan.report.refuse(refusal.about(&format!("{subset}/{number}"))),
         }
     }
     limits
@@ -160,7 +171,7 @@ fn apply(input: &Input<'_>, subset: &str, filter: EnvoyFilter, plan: &mut Plan) 
 }
 
 /// The labels of a subset's pods.
-fn labels_of(input: &Input<'_>, base: &Labels, subset: &str) -> Result<Labels, Refusal> {
+pub(super) fn labels_of(input: &Input<'_>, base: &Labels, subset: &str) -> Result<Labels, Refusal> {
     if subset == BASE {
         return Ok(base.clone());
     }
@@ -204,14 +215,19 @@ fn add_limit(
     let spec = &input.limiter.spec;
     let rule = Rule::of(descriptor, spec.target.as_ref(), spec.gateway)?;
     let key = ObjectKey::of(input.limiter);
-    let mut material = BTreeMap::new();
-    for name in rule.material(subset) {
+    let mut pods = BTreeMap::new();
+    for name in rule.pods(subset) {
         let of = name.strip_suffix(".pod").unwrap_or_default();
-        let pods = input.graph.ready_pods(&key.namespace, &labels_of(input, base, of)?).max(1);
-        plan.report.computed_from(pods_of(of), pods);
-        material.insert(name, Ratio::of(i64::try_from(pods).unwrap_or(i64::MAX)));
+        let ready = input.graph.ready_pods(&key.namespace, &labels_of(input, base, of)?).max(1);
+        plan.report.computed_from(pods_of(of), ready.to_string());
+        pods.insert(name, Ratio::of(i64::try_from(ready).unwrap_or(i64::MAX)));
     }
-    rule.limit(subset, format!("{key}/{subset}/{number}"), &material)
+    let quota = match choose(input, base, &rule, &pods, (subset, number), plan)? {
+        Inputs::Metrics(metrics) => rule.outcome(subset, &material(&pods, &metrics.values))?,
+        Inputs::Fallback => rule.outcome_without(subset, &pods)?,
+        Inputs::NoLimit | Inputs::Awaited => None,
+    };
+    quota.map(|quota| rule.limit(format!("{key}/{subset}/{number}"), quota)).transpose()
 }
 
 /// The names of the `EnvoyFilter`s that a limiter may have by its spec.

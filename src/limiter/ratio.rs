@@ -22,6 +22,15 @@ impl Ratio {
         Some(Self { numerator: sign * (numerator / common), denominator: sign * (denominator / common) })
     }
 
+    /// The number with nine decimals that is nearest; `None` if it is none, or too large.
+    pub(super) fn near(number: f64) -> Option<Self> {
+        if !number.is_finite() || number.abs() > 1e18 {
+            return None;
+        }
+        let digits = format!("{number:.9}").replace('.', "");
+        Self::new(digits.parse().ok()?, 1_000_000_000)
+    }
+
     pub(super) fn add(self, other: Self) -> Option<Self> {
         let left = self.numerator.checked_mul(other.denominator)?;
         let right = other.numerator.checked_mul(self.denominator)?;

@@ -22,4 +22,11 @@ impl Refusal {
     pub(super) fn not_supported(message: impl Into<String>) -> Self {
         Self::new(reasons::NOT_SUPPORTED, message)
     }
+
+    /// The same, with the limit that it is about: a subset, and the number of its descriptor.
+    pub(super) fn about(self, limit: &str) -> Self {
+        let (subset, number) = limit.rsplit_once('/').unwrap_or((limit, ""));
+        let message = format!("sets.{subset}.descriptor[{number}]: {}", self.message);
+        Self { message, ..self }
+    }
 }

@@ -7,8 +7,8 @@ use super::limit::Limit;
 use super::plan::name;
 use super::refusal::Refusal;
 use crate::api::{
-    Descriptor, ENFORCED, LimiterSet, READY, Seconds, SmartLimiter, SmartLimiterStatus, Statement,
-    Transition, reasons,
+    Descriptor, ENFORCED, LimiterSet, MetricsInUse, READY, Seconds, SmartLimiter, SmartLimiterStatus,
+    Statement, Transition, reasons,
 };
 
 /// How many refusals a message tells; the rest is a number.
@@ -19,6 +19,7 @@ const TOLD: usize = 5;
 pub struct Report {
     limits: BTreeMap<String, LimiterSet>,
     material: BTreeMap<String, String>,
+    in_use: BTreeMap<String, MetricsInUse>,
     refusals: Vec<Refusal>,
 }
 
@@ -27,8 +28,13 @@ impl Report {
         self.limits.entry(subset.to_owned()).or_default().descriptor.push(descriptor);
     }
 
-    pub(super) fn computed_from(&mut self, name: String, pods: usize) {
-        self.material.insert(name, pods.to_string());
+    pub(super) fn computed_from(&mut self, name: String, value: String) {
+        self.material.insert(name, value);
+    }
+
+    /// Notes the metrics in use by a limit.
+    pub(super) fn using(&mut self, limit: String, metrics: MetricsInUse) {
+        self.in_use.insert(limit, metrics);
     }
 
     pub(super) fn refuse(&mut self, refusal: Refusal) {
@@ -71,6 +77,7 @@ impl Report {
             limits: self.count(),
             ratelimit_status: self.limits,
             metric_status: self.material,
+            metrics_in_use: self.in_use,
         };
         (status, transition)
     }

@@ -3,6 +3,7 @@
 
 pub mod access_log;
 mod host;
+pub mod limiter_metrics;
 mod outcome;
 pub mod prometheus;
 pub mod proxy_metrics;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "Clippy's own exception misses what test functions call")]
 
+mod limits;
 mod server;
 
 use std::collections::BTreeMap;

@@ -11,6 +11,9 @@ use palisade::controllers::{
     reconcile_limiter,
 };
 use palisade::graph::{Change, Labels, ObjectKey, Pod, Service};
+use palisade::limiter::MetricSettings;
+use palisade::sources::limiter_metrics::{self, LimiterMetrics, Readings};
+use palisade::sources::prometheus;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -27,6 +30,7 @@ const EVENT: &str = "POST events";
 const NOTHING: [&str; 0] = [];
 
 const LIMITER: &str = "/apis/microservice.slime.io/v1alpha2/namespaces/shop/smartlimiters/web";
+const POD_METRICS: &str = "/apis/metrics.k8s.io/v1beta1/namespaces/shop/pods";
 const FILTER: &str = "/shop/envoyfilters/web.shop.ratelimit";
 
 /// The operator without its watches: a test says when they catch up.
@@ -34,6 +38,8 @@ struct Bench {
     server: Objects,
     mesh: Mesh,
     context: LimiterContext,
+    /// Who asks for the cluster's metrics of pods.
+    source: LimiterMetrics,
     limiters: Writer<SmartLimiter>,
     /// Kept, so that the graph's owner lives on, and so that the watch of `EnvoyFilter`s has shown nothing yet.
     _alive: (mpsc::Receiver<ObjectKey>, DropGuard, Writer<palisade::istio::EnvoyFilter>),
@@ -73,13 +79,22 @@ impl Bench {
         let caches = Arc::new(Caches::new(fences, sidecars));
         let metrics = Metrics::register(&mut Registry::default());
         let switch = Switch::default();
+        let cluster = client.clone();
         let fences = Context::new(client, None, mesh.clone(), caches, switch, settings(), metrics);
         let ((limiters, writer), (filters, filter_writer)) = (store(), store());
         let caches = Arc::new(LimiterCaches::new(limiters, filters));
         let context = LimiterContext::new(&fences, Named::default(), caches);
+        let asked = Arc::new(MetricSettings { pod_metrics: true, ..MetricSettings::default() });
+        let readings = Readings::default();
+        let context = context.knowing(asked.clone(), readings.clone());
+        let (graph, told) = (mesh.observer().graph, Box::new(|_| ()) as _);
+        let counted = limiter_metrics::Metrics::register(&mut Registry::default());
+        let prometheus = prometheus::Settings::default();
+        let kept = (readings, told);
+        let source = LimiterMetrics::new(asked, &prometheus, cluster, graph, kept, counted).unwrap();
         server.all.insert(LIMITER.to_owned(), limiter(&average()));
         let alive = (triggers, stop.drop_guard(), filter_writer);
-        let mut bench = Self { server, mesh, context, limiters: writer, _alive: alive };
+        let mut bench = Self { server, mesh, context, source, limiters: writer, _alive: alive };
         let service = Service { key: key(), selector: web(), ..Service::default() };
         bench.tell(Change::Service(service)).await;
         bench.tell(pod("web-1")).await;
@@ -121,6 +136,22 @@ impl Bench {
 
     async fn look(&mut self) -> Result<Option<jiff::Timestamp>, Error> {
         Box::pin(self.server.serve(reconcile_limiter(&key(), &self.context))).await
+    }
+
+    /// Asks for metrics, and tells what was asked.
+    async fn ask(&mut self) -> Vec<String> {
+        Box::pin(self.server.serve(self.source.pass(false))).await;
+        self.noted()
+    }
+
+    /// Each of the pods uses so much.
+    fn pods_use(&mut self, cpu: &[&str]) {
+        let pods = cpu.iter().enumerate().map(|(number, cpu)| {
+            let container = json!({ "name": "app", "usage": { "cpu": cpu, "memory": "64Mi" } });
+            json!({ "metadata": { "name": format!("web-{}", number + 1) }, "containers": [container] })
+        });
+        let list = json!({ "kind": "PodMetricsList", "items": pods.collect::<Vec<_>>() });
+        self.server.all.insert(POD_METRICS.to_owned(), list);
     }
 
     fn tokens(&self) -> Value {
@@ -212,4 +243,25 @@ async fn a_limiter_that_is_gone_or_going_costs_nothing() {
     let limiter: SmartLimiter = serde_json::from_value(bench.server.all[LIMITER].clone()).unwrap();
     bench.limiters.apply_watcher_event(&Event::Delete(limiter));
     assert_eq!(bench.lines().await, NOTHING);
+}
+
+/// The bed has no metrics-server: this is all that shows how the cluster's metrics are read.
+#[tokio::test]
+async fn the_clusters_metrics_of_pods_are_listed_once_a_namespace_and_set_the_quota() {
+    let mut bench = Bench::new().await;
+    bench.lines().await;
+    assert_eq!(bench.ask().await, NOTHING, "nobody names a metric");
+    bench.edit(&json!({ "quota": "{{._base.cpu.max}}*10+{{._base.memory.sum}}/134217728", "fill_interval": { "seconds": 1 } }));
+    assert_eq!(bench.lines().await, NOTHING, "the old limit stands until the metrics are there");
+    // A pod that is not the limiter's counts for nothing.
+    bench.pods_use(&["500m", "1500m", "9"]);
+    assert_eq!(bench.ask().await, ["GET pods"], "of metrics.k8s.io");
+    assert_eq!(bench.lines().await, [REPAIR, STATUS]);
+    assert_eq!((bench.tokens(), bench.ready().1), (json!(16), "Limiting".to_owned()));
+    bench.pods_use(&["500m", "1530m"]);
+    bench.ask().await;
+    assert_eq!(bench.lines().await, NOTHING, "the quota would change by 2 percent");
+    bench.server.all.remove(POD_METRICS);
+    bench.ask().await;
+    assert_eq!(bench.lines().await, NOTHING, "it is not missing for long");
 }

@@ -100,6 +100,7 @@ impl Objects {
                 }
                 Ok(self.delete(&path))
             }
+            (&Method::GET, Some(current)) => Ok(current),
             _ => Err(404),
         }
     }

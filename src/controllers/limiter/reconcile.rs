@@ -17,7 +17,8 @@ use crate::controllers::work_queue::work;
 use crate::controllers::write::Writer;
 use crate::graph::ObjectKey;
 use crate::istio::EnvoyFilter;
-use crate::limiter::{Input, Plan, filter_names, is_of, plan};
+use crate::limiter::{Input, Known, MetricSettings, Plan, filter_names, is_of, plan};
+use crate::sources::limiter_metrics::Readings;
 
 /// When it is looked again whether an `EnvoyFilter` that is in the way is gone: others' are not watched.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_mins(5);
@@ -28,6 +29,8 @@ pub struct LimiterContext {
     caches: Arc<LimiterCaches>,
     writer: Writer,
     named: Named,
+    settings: Arc<MetricSettings>,
+    readings: Readings,
 }
 
 impl LimiterContext {
@@ -35,7 +38,14 @@ impl LimiterContext {
     #[must_use]
     pub fn new(fences: &Context, named: Named, caches: Arc<LimiterCaches>) -> Self {
         let (mesh, _, _, writer) = fences.parts();
-        Self { mesh, caches, writer, named }
+        let (settings, readings) = (Arc::default(), Readings::default());
+        Self { mesh, caches, writer, named, settings, readings }
+    }
+
+    /// The same with metrics: those that there are, and what is known of them.
+    #[must_use]
+    pub fn knowing(self, settings: Arc<MetricSettings>, readings: Readings) -> Self {
+        Self { settings, readings, ..self }
     }
 }
 
@@ -52,22 +62,27 @@ pub(in crate::controllers) async fn run(context: LimiterContext, stop: Cancellat
 /// If a write failed; the next try starts from there.
 pub async fn reconcile(key: &ObjectKey, context: &LimiterContext) -> Result<Option<Timestamp>, Error> {
     let limiter = context.caches.limiters.get(key);
-    match limiter.filter(|limiter| limiter.meta().deletion_timestamp.is_none()) {
-        Some(limiter) => context.bring_about(key, &limiter).await,
-        None => Ok(None),
+    if let Some(limiter) = limiter.filter(|limiter| limiter.meta().deletion_timestamp.is_none()) {
+        return context.bring_about(key, &limiter).await;
     }
+    context.readings.forget(key);
+    Ok(None)
 }
 
 impl LimiterContext {
     /// Limits go before the status, which says what is in force.
     async fn bring_about(&self, key: &ObjectKey, limiter: &SmartLimiter) -> Result<Option<Timestamp>, Error> {
-        let (graph, filters) = (self.mesh.graph(), self.filters(key, limiter));
-        let Plan { apply, delete, mut report } = plan(&Input { limiter, filters: &filters, graph: &graph });
-        let mut wake = None;
+        let Plan { apply, delete, mut report, metrics, differing, hold, mut wake } =
+            self.decide(key, limiter);
+        self.readings.want(key, metrics, differing, Timestamp::now());
+        if hold {
+            return Ok(wake);
+        }
         for (filter, force) in &apply {
             if let Err((reason, message)) = self.apply(filter, *force).await? {
                 report.leave_out(limiter, &filter.name_any(), reason, &message);
-                wake = Some(Timestamp::now() + LOOK_AGAIN);
+                let again = Timestamp::now() + LOOK_AGAIN;
+                wake = Some(wake.map_or(again, |wake| wake.min(again)));
             }
         }
         for filter in &delete {
@@ -83,6 +98,17 @@ impl LimiterContext {
             }
         }
         Ok(wake)
+    }
+
+    fn decide(&self, key: &ObjectKey, limiter: &SmartLimiter) -> Plan {
+        let (graph, filters, known) = (self.mesh.graph(), self.filters(key, limiter), self.readings.of(key));
+        let metrics = Known {
+            settings: &self.settings,
+            readings: &known.readings,
+            differing: &known.differing,
+            now: Timestamp::now(),
+        };
+        plan(&Input { limiter, filters: &filters, graph: &graph, metrics })
     }
 
     /// The limiter's `EnvoyFilter`s: those that a watch has shown, and those that we have just written.

@@ -2,15 +2,17 @@
 
 mod expressions;
 mod matchers;
+mod metrics;
 mod plans;
 mod properties;
 mod quotas;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Input, Plan, plan};
+use super::{Input, Known, MetricSettings, Plan, plan};
 use crate::api::{SmartLimiter, SmartLimiterStatus};
 use crate::graph::{Change, DestinationRule, Graph, Labels, ObjectKey, Pod, Service};
 use crate::istio::EnvoyFilter;
@@ -91,7 +93,11 @@ fn decide(limiter: &SmartLimiter) -> Plan {
 }
 
 fn decide_with(limiter: &SmartLimiter, filters: &[Arc<EnvoyFilter>], graph: &Graph) -> Plan {
-    plan(&Input { limiter, filters, graph })
+    let settings = MetricSettings::default();
+    let (readings, differing) = (BTreeMap::new(), BTreeMap::new());
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let metrics = Known { settings: &settings, readings: &readings, differing: &differing, now };
+    plan(&Input { limiter, filters, graph, metrics })
 }
 
 fn status(limiter: &SmartLimiter, plan: &Plan) -> SmartLimiterStatus {

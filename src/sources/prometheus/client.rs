@@ -12,22 +12,22 @@ use serde::de::IgnoredAny;
 
 use super::settings::{Settings, SettingsError};
 
-/// Bytes of one answer: some 150,000 pairs. A query with a larger one has to say less.
+/// Bytes of one answer, if nobody says less: some 150,000 pairs. A query with a larger one has to say less.
 const ANSWER: usize = 32 << 20;
 /// Characters of what Prometheus says of an error that go into our log.
 const MESSAGE: usize = 300;
 
 /// Why a query was not answered.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(in crate::sources) enum Failure {
     #[error("no answer in time")]
     Timeout,
     #[error("it cannot be reached: {0}")]
     Unreachable(String),
     #[error("it refused: {0}")]
     Refused(String),
-    #[error("the answer is larger than {ANSWER} bytes")]
-    TooLarge,
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
     #[error("the answer is no instant vector: {0}")]
     Unreadable(String),
     #[error("the bearer token cannot be read: {0}")]
@@ -36,12 +36,12 @@ pub(super) enum Failure {
 
 impl Failure {
     /// A word for metrics: one of a few.
-    pub(super) fn label(&self) -> &'static str {
+    pub(in crate::sources) fn label(&self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
             Self::Unreachable(_) => "unreachable",
             Self::Refused(_) => "refused",
-            Self::TooLarge => "too_large",
+            Self::TooLarge(_) => "too_large",
             Self::Unreadable(_) => "unreadable",
             Self::Token(_) => "token",
         }
@@ -49,14 +49,15 @@ impl Failure {
 }
 
 /// A way to ask.
-pub(super) struct Client {
+pub(in crate::sources) struct Client {
     http: prometheus_http_query::Client,
     token_file: Option<PathBuf>,
     timeout: Duration,
+    largest: usize,
 }
 
 impl Client {
-    pub(super) fn new(settings: &Settings) -> Result<Self, SettingsError> {
+    pub(in crate::sources) fn new(settings: &Settings) -> Result<Self, SettingsError> {
         // The one of the client for the API server; installing it twice does no harm.
         let _ = rustls::crypto::ring::default_provider().install_default();
         if !settings.url.starts_with("http://") && !settings.url.starts_with("https://") {
@@ -73,11 +74,16 @@ impl Client {
         let client = builder.build().map_err(|error| SettingsError::Client(chain(&error)))?;
         let http = prometheus_http_query::Client::from(client, &settings.url)
             .map_err(|error| SettingsError::Url(error.to_string()))?;
-        Ok(Self { http, token_file: settings.bearer_token_file.clone(), timeout })
+        Ok(Self { http, token_file: settings.bearer_token_file.clone(), timeout, largest: ANSWER })
+    }
+
+    /// The same, for answers of so many bytes at most.
+    pub(in crate::sources) fn at_most(self, largest: usize) -> Self {
+        Self { largest, ..self }
     }
 
     /// The bytes of the answer to a query.
-    pub(super) async fn ask(&self, query: &str) -> Result<Vec<u8>, Failure> {
+    pub(in crate::sources) async fn ask(&self, query: &str) -> Result<Vec<u8>, Failure> {
         tokio::time::timeout(self.timeout, self.answer(query)).await.map_err(|_| Failure::Timeout)?
     }
 
@@ -88,7 +94,7 @@ impl Client {
             request = request.header(AUTHORIZATION, token);
         }
         let response = request.post_raw().await.map_err(|error| Failure::Unreachable(chain(&error)))?;
-        let (status, body) = (response.status(), body(response).await?);
+        let (status, body) = (response.status(), body(response, self.largest).await?);
         // Prometheus says with 400, 422 and 503 what is wrong; anything else comes from something in between.
         if status.is_success() || matches!(status.as_u16(), 400 | 422 | 503) {
             return Ok(body);
@@ -107,11 +113,11 @@ impl Client {
     }
 }
 
-async fn body(mut response: Response) -> Result<Vec<u8>, Failure> {
+async fn body(mut response: Response, largest: usize) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| Failure::Unreachable(chain(&error)))? {
-        if body.len() + chunk.len() > ANSWER {
-            return Err(Failure::TooLarge);
+        if body.len() + chunk.len() > largest {
+            return Err(Failure::TooLarge(largest));
         }
         body.extend_from_slice(&chunk);
     }
@@ -133,14 +139,14 @@ struct Vector {
 }
 
 /// The series of an answer.
-pub(super) struct Series {
-    pub(super) all: Vec<InstantVector>,
+pub(in crate::sources) struct Series {
+    pub(in crate::sources) all: Vec<InstantVector>,
     /// Whether some may be missing: warnings came along, as when a remote store did not answer.
-    pub(super) in_part: bool,
+    pub(in crate::sources) in_part: bool,
 }
 
 /// Reads an answer. Takes time with a long one.
-pub(super) fn read(body: &[u8]) -> Result<Series, Failure> {
+pub(in crate::sources) fn read(body: &[u8]) -> Result<Series, Failure> {
     let answer: Answer =
         serde_json::from_slice(body).map_err(|error| Failure::Unreadable(shortened(&error.to_string())))?;
     match answer {

@@ -122,7 +122,7 @@ mod tests {
         }
         metrics.read(&tally);
         metrics.asked(None);
-        metrics.asked(Some(&Failure::TooLarge));
+        metrics.asked(Some(&Failure::TooLarge(1)));
         for answers in
             [[Answered::Whole; 2], [Answered::Whole, Answered::No], [Answered::InPart; 2], [Answered::No; 2]]
         {

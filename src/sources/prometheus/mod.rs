@@ -12,12 +12,12 @@
 //!
 //! An answer only ever adds. Whatever goes wrong (no answer, a part of it, garbage) teaches less and takes nothing away.
 
-mod client;
+pub(in crate::sources) mod client;
 mod memory;
 mod metrics;
 mod queries;
 mod reading;
-mod schedule;
+pub(in crate::sources) mod schedule;
 mod settings;
 
 use std::collections::{BTreeSet, HashSet};

@@ -16,23 +16,34 @@ pub(super) const ALL: &str = ".+";
 
 /// When something that is done again and again is due: after failures later and later, at random within bounds.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(in crate::sources) struct Pace {
     interval: Duration,
     due: Instant,
     failures: usize,
+    longest: Duration,
 }
 
 impl Pace {
     /// Due at once, and after each success `interval` later.
-    pub(super) fn new(interval: Duration, now: Instant) -> Self {
-        Self { interval, due: now, failures: 0 }
+    pub(in crate::sources) fn new(interval: Duration, now: Instant) -> Self {
+        Self { interval, due: now, failures: 0, longest: LONGEST }
     }
 
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    /// The same, with no longer pause than this.
+    pub(in crate::sources) fn at_most(self, longest: Duration) -> Self {
+        Self { longest, ..self }
+    }
+
+    /// When it is due.
+    pub(in crate::sources) fn due(&self) -> Instant {
+        self.due
+    }
+
+    pub(in crate::sources) fn is_due(&self, now: Instant) -> bool {
         now >= self.due
     }
 
-    pub(super) fn done(&mut self, success: bool, now: Instant) {
+    pub(in crate::sources) fn done(&mut self, success: bool, now: Instant) {
         self.failures = if success { 0 } else { self.failures + 1 };
         self.due = now + if success { self.interval } else { self.delay() };
     }
@@ -41,11 +52,11 @@ impl Pace {
         let shortest = self.interval.max(Duration::from_secs(1));
         let mut delays = ExponentialBuilder::default()
             .with_min_delay(shortest)
-            .with_max_delay(LONGEST.max(shortest))
+            .with_max_delay(self.longest.max(shortest))
             .with_jitter()
             .without_max_times()
             .build();
-        delays.nth(self.failures.clamp(1, 20) - 1).unwrap_or(LONGEST)
+        delays.nth(self.failures.clamp(1, 20) - 1).unwrap_or(self.longest)
     }
 }
 

@@ -23,6 +23,7 @@ mod limited;
 mod limits;
 mod limits_average;
 mod limits_gateway;
+mod limits_metrics;
 mod live;
 mod mute;
 mod names;
@@ -91,6 +92,7 @@ fn main() -> Result<()> {
         case("limits", |world| limits::run(world).boxed_local()),
         case("limits-gateway", |world| limits_gateway::run(world).boxed_local()),
         case("limits-average", |world| limits_average::run(world).boxed_local()),
+        case("limits-metrics", |world| limits_metrics::run(world).boxed_local()),
         case("bad-input", |world| bad_input::run(world).boxed_local()),
         case("slime", |world| slime::run(world).boxed_local()),
         case("rolling", |world| rolling::run(world).boxed_local()),
