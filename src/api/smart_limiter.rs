@@ -9,6 +9,9 @@ use super::Seconds;
 use super::lenient::each_if_it_can_be_read;
 use super::spelling::both_spellings;
 
+/// What expressions are written with: names between braces have a dot before them.
+const EXPRESSION: &str = r"^([^{}]|\{\{ *\.[-A-Za-z0-9_.]+ *\}\})*$";
+
 /// How many requests a workload lets in or out, in which time. Group, version and field names are Slime's
 /// (`microservice.slime.io/v1alpha2`); fields with two words may be spelled `fill_interval` or `fillInterval`.
 // Each printer column has a type.
@@ -89,7 +92,7 @@ pub struct Descriptor {
     /// When the limit is in force: `"true"`, or an expression of numbers, of the subsets' ready pods
     /// (`{{._base.pod}} > 2`), and of metrics (`{{._base.cpu.sum}} > 10`).
     #[serde(default)]
-    #[schemars(extend("maxLength" = 1024))]
+    #[schemars(extend("maxLength" = 1024, "pattern" = EXPRESSION))]
     pub condition: String,
 
     /// How long metrics must say that the condition holds, or that it does not, before the limit comes or goes; none: at
@@ -160,13 +163,13 @@ impl OnMissingMetrics {
 pub struct Action {
     /// The number: digits, or an expression (`100/{{._base.pod}}`). It must be above zero.
     #[serde(default)]
-    #[schemars(extend("maxLength" = 1024))]
+    #[schemars(extend("maxLength" = 1024, "pattern" = EXPRESSION))]
     pub quota: String,
 
     /// The number while metrics are not known: digits, or an expression without metrics. With `onMissingMetrics: Limit`, and
     /// with `Keep` if there is nothing to keep. Ours: Slime has no such field.
     #[serde(default, alias = "fallbackQuota", skip_serializing_if = "String::is_empty")]
-    #[schemars(extend("maxLength" = 1024))]
+    #[schemars(extend("maxLength" = 1024, "pattern" = EXPRESSION))]
     pub fallback_quota: String,
 
     /// The time: at least 50 ms, at most a day. A descriptor without one is refused in the status.

@@ -1,6 +1,8 @@
-//! The expressions of conditions and quotas: Slime's templates (`100/{{._base.pod}}`) and its calculator.
+//! The expressions of conditions and quotas: Slime's templates (`100/{{._base.pod}}`) and its calculator, and the same in the
+//! notation of CEL (`metrics["rate"] > 5 ? 100 : 10`).
 //!
-//! Beyond Slime's, there are `>=`, `<=`, `==`, negative numbers and fractions: nothing is rounded on the way.
+//! One grammar has both. It is that of CEL's numbers and truths, without what could grow: no strings, lists or macros, so what an
+//! expression costs is bounded by its length. Numbers are exact, and of one kind. Beyond Slime's, there are `>=`, `<=`, `==`, negative numbers and fractions: nothing is rounded on the way.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +20,9 @@ pub(super) enum Expression {
     /// What is known of the mesh, by name (`_base.pod`).
     Material(String),
     Negated(Box<Expression>),
+    Not(Box<Expression>),
+    /// The second if the first holds, else the third.
+    Choice(Box<[Expression; 3]>),
     Both(Operator, Box<Expression>, Box<Expression>),
 }
 
@@ -31,6 +36,7 @@ pub(super) enum Operator {
     AtLeast,
     AtMost,
     Equal,
+    Unequal,
     Plus,
     Minus,
     Times,
@@ -43,7 +49,7 @@ impl Operator {
         match self {
             Self::Or => 0,
             Self::And => 1,
-            Self::Greater | Self::Less | Self::AtLeast | Self::AtMost | Self::Equal => 2,
+            Self::Greater | Self::Less | Self::AtLeast | Self::AtMost | Self::Equal | Self::Unequal => 2,
             Self::Plus | Self::Minus => 3,
             Self::Times | Self::Over => 4,
         }
@@ -60,6 +66,7 @@ impl Operator {
             Self::AtLeast => order(&[Ordering::Greater, Ordering::Equal]),
             Self::AtMost => order(&[Ordering::Less, Ordering::Equal]),
             Self::Equal => order(&[Ordering::Equal]),
+            Self::Unequal => order(&[Ordering::Less, Ordering::Greater]),
             Self::Plus => left.add(right),
             Self::Minus => left.add(right.negated()?),
             Self::Times => left.times(right),
@@ -78,7 +85,7 @@ impl Expression {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let tokens = tokens(text)?;
         let mut rest = tokens.as_slice();
-        let expression = above(&mut rest, 0, 0)?;
+        let expression = whole(&mut rest, 0)?;
         match rest.first() {
             None => Ok(expression),
             Some(token) => Err(format!("{token} is not expected")),
@@ -90,7 +97,8 @@ impl Expression {
         match self {
             Self::Number(_) => BTreeSet::new(),
             Self::Material(name) => BTreeSet::from([name.as_str()]),
-            Self::Negated(of) => of.material(),
+            Self::Negated(of) | Self::Not(of) => of.material(),
+            Self::Choice(all) => all.iter().flat_map(Self::material).collect(),
             Self::Both(_, left, right) => left.material().into_iter().chain(right.material()).collect(),
         }
     }
@@ -102,11 +110,32 @@ impl Expression {
             Self::Number(number) => Ok(*number),
             Self::Material(name) => material.get(name).copied().ok_or_else(|| format!("{name} is not known")),
             Self::Negated(of) => of.value(material)?.negated().ok_or_else(large),
+            Self::Not(of) => of.value(material).map(|value| truth(value.is_zero())),
+            Self::Choice(all) => {
+                let [condition, holds, else_] = &**all;
+                let of = if condition.value(material)?.is_zero() { else_ } else { holds };
+                of.value(material)
+            }
             Self::Both(operator, left, right) => {
                 operator.apply(left.value(material)?, right.value(material)?).ok_or_else(large)
             }
         }
     }
+}
+
+/// Reads a whole expression: what may be within parentheses.
+fn whole(rest: &mut &[Token], depth: usize) -> Result<Expression, String> {
+    let condition = above(rest, 0, depth)?;
+    if rest.first() != Some(&Token::Question) {
+        return Ok(condition);
+    }
+    advance(rest);
+    let holds = whole(rest, depth + 1)?;
+    if rest.first() != Some(&Token::Colon) {
+        return Err("a ? has no :".to_owned());
+    }
+    advance(rest);
+    Ok(Expression::Choice(Box::new([condition, holds, whole(rest, depth + 1)?])))
 }
 
 /// Reads as much as binds at least as tightly as `rank`.
@@ -132,8 +161,9 @@ fn single(rest: &mut &[Token], depth: usize) -> Result<Expression, String> {
         Token::Number(number) => Ok(Expression::Number(number)),
         Token::Material(name) => Ok(Expression::Material(name)),
         Token::Operator(Operator::Minus) => Ok(Expression::Negated(Box::new(single(rest, depth + 1)?))),
+        Token::Not => Ok(Expression::Not(Box::new(single(rest, depth + 1)?))),
         Token::Open => {
-            let within = above(rest, 0, depth + 1)?;
+            let within = whole(rest, depth + 1)?;
             match rest.first() {
                 Some(Token::Close) => {
                     advance(rest);

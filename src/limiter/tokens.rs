@@ -14,9 +14,16 @@ pub(super) enum Token {
     Number(Ratio),
     Material(String),
     Operator(Operator),
+    Not,
     Open,
     Close,
+    Question,
+    Colon,
 }
+
+/// Words that are neither operators nor names.
+const MARKS: [(Token, &str); 5] =
+    [(Token::Open, "("), (Token::Close, ")"), (Token::Question, "?"), (Token::Colon, ":"), (Token::Not, "!")];
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,19 +35,22 @@ impl fmt::Display for Token {
                     OPERATORS.iter().rev().find(|(it, _)| it == operator).unwrap_or(&OPERATORS[0]);
                 write!(f, "{symbol}")
             }
-            Self::Open => write!(f, "("),
-            Self::Close => write!(f, ")"),
+            mark => {
+                let found = MARKS.iter().find(|(it, _)| it == mark);
+                write!(f, "{}", found.map_or("", |(_, symbol)| symbol))
+            }
         }
     }
 }
 
 /// The longer ones first.
-const OPERATORS: [(Operator, &str); 13] = [
+const OPERATORS: [(Operator, &str); 14] = [
     (Operator::Or, "||"),
     (Operator::And, "&&"),
     (Operator::AtLeast, ">="),
     (Operator::AtMost, "<="),
     (Operator::Equal, "=="),
+    (Operator::Unequal, "!="),
     (Operator::Or, "|"),
     (Operator::And, "&"),
     (Operator::Greater, ">"),
@@ -66,14 +76,14 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
 }
 
 fn next(text: &str) -> Result<(Token, &str), String> {
-    for (token, symbol) in [(Token::Open, "("), (Token::Close, ")")] {
-        if let Some(rest) = text.strip_prefix(symbol) {
-            return Ok((token, rest));
-        }
-    }
     for (operator, symbol) in OPERATORS {
         if let Some(rest) = text.strip_prefix(symbol) {
             return Ok((Token::Operator(operator), rest));
+        }
+    }
+    for (token, symbol) in MARKS {
+        if let Some(rest) = text.strip_prefix(symbol) {
+            return Ok((token, rest));
         }
     }
     for (word, value) in [("true", 1), ("false", 0)] {
@@ -83,18 +93,46 @@ fn next(text: &str) -> Result<(Token, &str), String> {
     }
     match text.strip_prefix("{{") {
         Some(rest) => material(rest),
+        None if text.starts_with("metrics") || text.starts_with("subsets") => variable(text),
         None => number(text),
     }
+}
+
+/// A name as CEL has it: `metrics["cpu.sum"]` and `subsets["v1"].pods`.
+fn variable(text: &str) -> Result<(Token, &str), String> {
+    let wrong = || {
+        let shown: String = text.chars().take(20).collect();
+        format!("{shown} cannot be understood: write metrics[\"name\"] or subsets[\"name\"].pods")
+    };
+    let (name, rest) = text.split_at("metrics".len());
+    let (key, rest) = quoted(rest).ok_or_else(wrong)?;
+    let (material, rest) = match name {
+        "metrics" => (key.to_owned(), rest),
+        _ => (format!("{key}.pod"), rest.strip_prefix(".pods").ok_or_else(wrong)?),
+    };
+    if is_name(&material) { Ok((Token::Material(material), rest)) } else { Err(wrong()) }
+}
+
+/// What is in `["…"]` or `['…']`, and what follows.
+fn quoted(text: &str) -> Option<(&str, &str)> {
+    let rest = text.strip_prefix('[')?;
+    let quote = rest.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
+    let (key, rest) = rest[1..].split_once(quote)?;
+    Some((key, rest.strip_prefix(']')?))
+}
+
+fn is_name(name: &str) -> bool {
+    let is_word = |word: &str| {
+        !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+    };
+    name.split('.').all(is_word)
 }
 
 /// The rest of a template: Slime's have one field of what is known, and nothing else.
 fn material(text: &str) -> Result<(Token, &str), String> {
     let (field, rest) = text.split_once("}}").ok_or("{{ is not closed")?;
     let name = field.trim().strip_prefix('.').unwrap_or_default();
-    let is_word = |word: &str| {
-        !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
-    };
-    if name.split('.').all(is_word) {
+    if is_name(name) {
         Ok((Token::Material(name.to_owned()), rest))
     } else {
         Err(format!("{{{{{field}}}}} is no name of a metric, like {{{{._base.pod}}}}"))

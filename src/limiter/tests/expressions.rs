@@ -7,8 +7,9 @@ use crate::limiter::ratio::Ratio;
 
 fn value(text: &str) -> Result<Ratio, String> {
     let material = [("_base.pod", 3), ("v1.pod", 2), ("none.pod", 0)];
-    let material: BTreeMap<_, _> =
-        material.into_iter().map(|(name, number)| (name.to_owned(), Ratio::of(number))).collect();
+    let material = material.into_iter().map(|(name, number)| (name.to_owned(), Ratio::of(number)));
+    let rate = ("rate".to_owned(), Ratio::near(2.5).unwrap());
+    let material: BTreeMap<_, _> = material.chain([rate]).collect();
     Expression::parse(text)?.value(&material)
 }
 
@@ -40,6 +41,24 @@ fn expressions_are_computed_exactly() {
 }
 
 #[test]
+fn cels_notation_means_the_same() {
+    for (text, expected) in [
+        ("subsets[\"_base\"].pods > 2 && !(subsets['v1'].pods > 2)", (1, 1)),
+        ("metrics['rate'] / 4", (5, 8)),
+        ("metrics[\"rate\"]>2?100:10", (100, 1)),
+        ("metrics['rate'] > 3 ? 100 : metrics['rate'] > 2 ? 50 : 10", (50, 1)),
+        ("(false ? 1 : 2) * 3", (6, 1)),
+        ("!false", (1, 1)),
+        ("!1 + 1", (1, 1)),
+        ("1 != 2", (1, 1)),
+        ("2 != 2 || {{._base.pod}} != 3", (0, 1)),
+        ("true ? 1 : {{.none.pod}}", (1, 1)),
+    ] {
+        assert_eq!(value(text), Ok(Ratio::new(expected.0, expected.1).unwrap()), "{text}");
+    }
+}
+
+#[test]
 fn what_is_no_expression_is_refused_with_a_reason() {
     let deep = "(".repeat(40) + "1" + &")".repeat(40);
     let long = "1".to_owned() + &"+1".repeat(200);
@@ -56,6 +75,16 @@ fn what_is_no_expression_is_refused_with_a_reason() {
         ("1.2.3", "1.2.3 cannot be understood"),
         ("rate > 3", "rate > 3 cannot be understood"),
         ("9999999999999999999", "cannot be understood"),
+        ("1 ? 2", "a ? has no :"),
+        ("1 : 2", ": is not expected"),
+        ("1 ? : 2", ": is not expected"),
+        ("metrics.rate", "write metrics["),
+        ("metrics['rate\"]", "write metrics["),
+        ("metrics['a b']", "write metrics["),
+        ("subsets['v1']", "write metrics["),
+        ("metrics.exists(m, m > 1)", "write metrics["),
+        ("'a' == 'a'", "cannot be understood"),
+        (&"1?1:".repeat(60), "nested"),
         (&deep, "nested"),
         (&long, "words"),
         ("{{.v9.pod}}", "v9.pod is not known"),
@@ -74,7 +103,7 @@ fn an_expression_tells_what_it_depends_on() {
 
 proptest! {
     #[test]
-    fn no_text_stops_the_reader(text in r"[-+*/()<>=&|{}.0-9a-z_ ]{0,60}") {
+    fn no_text_stops_the_reader(text in r#"[-+*/()<>=&|!?:{}.0-9a-z_ ]{0,60}|(metrics|subsets|é|\[|\]|"|'|\.pods|[a-z.]){0,20}"#) {
         let _ = value(&text);
     }
 }
