@@ -150,7 +150,7 @@ async fn a_query_that_fails_spoils_only_itself_and_what_was_known_stays_known() 
     for (answer, label, expected) in [
         (Answer::Status(500), "refused", "it refused: 500"),
         (Answer::Stall, "timeout", "no answer in time"),
-        (Answer::BreakOff, "unreachable", "it cannot be reached"),
+        (Answer::BreakOff, "unreachable", "cannot be reached"),
         (Answer::Redirect, "refused", "it refused: 302"),
         (Answer::Text("<html>".to_owned()), "unreadable", "no instant vector"),
         (Answer::Text("x".repeat(2 << 20)), "too_large", "larger than"),

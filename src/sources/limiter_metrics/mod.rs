@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::Client as Cluster;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 pub use metrics::Metrics;
 pub use readings::{OfLimiter, Readings};
@@ -40,8 +40,8 @@ use question::{Question, question, usage, values};
 const AT_ONCE: usize = 8;
 /// Bytes of an answer of Prometheus: some thousand series.
 const ANSWER: usize = 1 << 20;
-/// The longest pause between two passes while nobody answers.
-const LONGEST: Duration = Duration::from_mins(1);
+/// The longest pause between two passes while nobody answers, in intervals: limits wait for metrics to be back.
+const PAUSE: u32 = 2;
 
 /// Who is told that what is known for a limiter has changed.
 pub type Told = Box<dyn Fn(ObjectKey) + Send + Sync>;
@@ -93,7 +93,7 @@ impl LimiterMetrics {
     pub async fn run(self) {
         info!(prometheus = self.settings.url, "asking for the metrics that limiters name");
         let interval = self.interval();
-        let mut pace = Pace::new(interval, Instant::now() + interval).at_most(LONGEST);
+        let mut pace = Pace::new(interval, Instant::now() + interval).at_most(interval * PAUSE);
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(pace.due().into()) => {
@@ -108,7 +108,7 @@ impl LimiterMetrics {
     }
 
     fn interval(&self) -> Duration {
-        Duration::try_from(self.settings.interval).unwrap_or(LONGEST)
+        Duration::try_from(self.settings.interval).unwrap_or(Duration::from_secs(30))
     }
 
     /// Asks once for all that is wanted, or only for what is `new`; tells whether any question was answered, if there was one.
@@ -120,6 +120,9 @@ impl LimiterMetrics {
         let (wanted, known) = self.readings.count();
         self.metrics.count(wanted, known);
         debug!(count, answered, "metrics were asked for");
+        if answered < count {
+            warn!(count, answered, "not all metrics that limiters name are known; debug tells which");
+        }
         count == 0 || answered > 0
     }
 
@@ -154,7 +157,7 @@ impl LimiterMetrics {
         for (limiter, metric) in wanting {
             let values = match &answer {
                 Ok(answer) => self.values(&limiter, &metric, answer, &graph),
-                Err(failure) => Err(failure.to_string()),
+                Err(failure) => Err(told(failure)),
             };
             self.note(&limiter, &metric, values);
         }
@@ -203,5 +206,13 @@ impl LimiterMetrics {
         if self.readings.answered(limiter, metric, values, Timestamp::now()) {
             (self.told)(limiter.clone());
         }
+    }
+}
+
+/// What a status says of a failure: the same for as long as it lasts, else the status would be written again and again.
+fn told(failure: &Failure) -> String {
+    match failure {
+        Failure::Unreachable(_) => "who knows it cannot be reached".to_owned(),
+        other => other.to_string(),
     }
 }

@@ -49,7 +49,7 @@ async fn with_metrics(world: &World) -> Result<()> {
     limiters(world).await?;
     nobody_answers(world).await.context("before Prometheus is there")?;
     world.mesh.start_prometheus().await?;
-    until_tokens(world, &[1000]).await.context("at rest")?;
+    until_tokens(world, &[100_000]).await.context("at rest")?;
     world.until_limiter_said(NS, "web", "Ready", ("True", "Idle")).await?;
     for round in 1..=2 {
         comes_and_goes(world).await.with_context(|| format!("load {round}"))?;
@@ -71,9 +71,10 @@ async fn limiters(world: &World) -> Result<()> {
         of("rate", 50, "", "inbound", "onMissingMetrics: DoNotLimit,"),
     ];
     limiter(world, NS, "web", &Limiter::of(&inbound)).await?;
-    let plain = [of("rate", 1000, "", "inbound", "").replace("{{.rate}} > 5", "true")];
+    let plain = [of("rate", 100_000, "", "inbound", "").replace("{{.rate}} > 5", "true")];
     limiter(world, NS, "plain", &Limiter { selector: "app: web", ..Limiter::of(&plain) }).await?;
-    let sent = [of("_base.sent", 60, "", "outbound", "")];
+    // It must not bite: what the caller's proxy refuses is in no rate.
+    let sent = [of("_base.sent", 100_000, "", "outbound", "")];
     limiter(world, NS, "client", &Limiter { selector: "app: client", ..Limiter::of(&sent) }).await
 }
 
@@ -103,7 +104,7 @@ async fn nobody_answers(world: &World) -> Result<()> {
     missing(world, "web").await?;
     missing(world, "client").await?;
     world.until_limiter_said(NS, "plain", "Ready", ("True", "Limiting")).await?;
-    until_tokens(world, &[20, 1000]).await?;
+    until_tokens(world, &[20, 100_000]).await?;
     nothing_is_written(world).await
 }
 
@@ -115,14 +116,14 @@ async fn comes_and_goes(world: &World) -> Result<()> {
     let passed = admitted(world, CALLER, WEB, &[], 10).await?;
     ensure!(passed == 10, "without a limit, {passed} of 10 requests pass");
     let load = load(world).await?;
-    until_tokens(world, &[30, 40, 50, 1000]).await?;
-    until_at(world, CALLER, "0.0.0.0_8080", &[60]).await?;
+    until_tokens(world, &[30, 40, 50, 100_000]).await?;
+    until_at(world, CALLER, "0.0.0.0_8080", &[100_000]).await?;
     world.until_limiter_said(NS, "web", "Ready", ("True", "Limiting")).await?;
     until_refused(world).await?;
     // The rate is never the same; what it means is.
     nothing_is_written(world).await?;
     load.end().await?;
-    until_tokens(world, &[1000]).await?;
+    until_tokens(world, &[100_000]).await?;
     world.until_limiter_said(NS, "client", "Ready", ("True", "Idle")).await.map(drop)
 }
 
@@ -138,11 +139,11 @@ async fn until_refused(world: &World) -> Result<()> {
 /// While it is gone, limits are as their users chose, also after a restart of the operator.
 async fn gone(world: &World) -> Result<()> {
     let load = load(world).await?;
-    until_tokens(world, &[30, 40, 50, 1000]).await?;
+    until_tokens(world, &[30, 40, 50, 100_000]).await?;
     world.mesh.stop_prometheus().await?;
     missing(world, "web").await?;
-    until_tokens(world, &[20, 30, 1000]).await?;
-    until_at(world, CALLER, "0.0.0.0_8080", &[60]).await?;
+    until_tokens(world, &[20, 30, 100_000]).await?;
+    until_at(world, CALLER, "0.0.0.0_8080", &[100_000]).await?;
     load.end().await?;
     nothing_is_written(world).await?;
     let before = world.mesh.writes().await?;
@@ -160,7 +161,7 @@ async fn gone(world: &World) -> Result<()> {
     .await?;
     tokio::time::sleep(WATCHED).await;
     ensure_nothing_written(world, &before).await?;
-    until_tokens(world, &[20, 30, 1000]).await
+    until_tokens(world, &[20, 30, 100_000]).await
 }
 
 async fn nothing_is_written(world: &World) -> Result<()> {
