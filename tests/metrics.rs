@@ -9,6 +9,7 @@ use kube::runtime::reflector::store;
 use kube::runtime::watcher::Event;
 use palisade::api::{Dependency, DependencySource, ServiceFence, ServiceFenceSpec, ServiceFenceStatus};
 use palisade::controllers::{Caches, Census, Leadership, Metrics};
+use palisade::rate_limit;
 use palisade::sources::{access_log, prometheus, proxy_metrics};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -44,6 +45,7 @@ fn exposed() -> String {
     let _access_log = access_log::Metrics::register(&mut registry);
     let _prometheus = prometheus::Metrics::register(&mut registry);
     let _proxies = proxy_metrics::Metrics::register(&mut registry);
+    let _limits = rate_limit::Metrics::register(&mut registry);
     registry.register_collector(Box::new(Census::new(caches)));
     let mut text = String::new();
     encode(&mut text, &registry).unwrap();

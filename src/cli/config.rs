@@ -10,6 +10,7 @@ use crate::fence::Defaults;
 use crate::fence::auto::AutoFence;
 use crate::graph::ExternalPolicy;
 use crate::istio::Installation;
+use crate::limiter::RateLimitService;
 use crate::sources::{prometheus, proxy_metrics};
 
 /// The whole file. A field that nobody knows is refused: a word misspelt would otherwise be a wish ignored.
@@ -38,11 +39,13 @@ pub(super) struct Config {
 pub(super) struct Limiter {
     /// Whether they are looked after.
     pub(super) enabled: bool,
+    /// What counts for limits that all pods share, if it is there.
+    pub(super) rate_limit_service: Option<RateLimitService>,
 }
 
 impl Default for Limiter {
     fn default() -> Self {
-        Self { enabled: true }
+        Self { enabled: true, rate_limit_service: None }
     }
 }
 

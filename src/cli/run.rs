@@ -121,6 +121,7 @@ impl Run {
             deleted_fences,
             istio: config.istio,
             limits: config.limiter.enabled,
+            rate_limit_service: config.limiter.rate_limit_service,
             external: config.external,
             instance: self.instance,
         }
@@ -139,7 +140,8 @@ impl Logging {
     }
 }
 
-fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()> + Send> {
+/// Cancels `stop` when the process is told to end.
+pub(super) fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()> + Send> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {

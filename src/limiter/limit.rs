@@ -23,6 +23,19 @@ pub(super) struct Limit {
     pub(super) headers: Vec<Header>,
     pub(super) shadow: bool,
     pub(super) tells: bool,
+    /// Whether all pods share the bucket, which the rate limit service keeps.
+    pub(super) global: bool,
+}
+
+/// Who shares a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Strategy {
+    /// Nobody: each pod has it.
+    Single,
+    /// All pods, by a part for each.
+    Average,
+    /// All pods, by the rate limit service.
+    Global,
 }
 
 /// A descriptor that was understood.
@@ -33,7 +46,7 @@ pub(super) struct Rule<'a> {
     quota: Expression,
     /// In milliseconds.
     interval: i128,
-    average: bool,
+    strategy: Strategy,
     matchers: Matchers,
     place: Place,
 }
@@ -54,7 +67,7 @@ impl<'a> Rule<'a> {
             condition: expression("condition", &descriptor.condition)?,
             quota: expression("action.quota", &action.quota)?,
             interval: interval(action.fill_interval)?,
-            average: averages(&action.strategy)?,
+            strategy: strategy(&action.strategy)?,
             matchers: Matchers::of(&descriptor.matches)?,
             place: Place::of(target, gateway)?,
         })
@@ -69,7 +82,12 @@ impl<'a> Rule<'a> {
 
     /// Whether we divide the quota: not if the user has.
     fn is_divided(&self) -> bool {
-        self.average && !self.quota.material().into_iter().any(is_pods)
+        self.strategy == Strategy::Average && !self.quota.material().into_iter().any(is_pods)
+    }
+
+    /// Whether the rate limit service must keep it.
+    pub(super) fn is_global(&self) -> bool {
+        self.strategy == Strategy::Global
     }
 
     /// The limit as it is now; none if its condition does not hold.
@@ -99,6 +117,7 @@ impl<'a> Rule<'a> {
             headers: action.as_ref().map(|action| action.headers_to_add.clone()).unwrap_or_default(),
             shadow: *shadow,
             tells: *rate_limit_headers,
+            global: self.is_global(),
         }))
     }
 }
@@ -114,11 +133,11 @@ pub(super) fn custom(key: &str, value: &str) -> Option<(String, String)> {
     (!value.is_empty()).then(|| (key.to_owned(), value.to_owned()))
 }
 
-fn averages(strategy: &str) -> Result<bool, Refusal> {
+fn strategy(strategy: &str) -> Result<Strategy, Refusal> {
     match strategy {
-        "" | "single" => Ok(false),
-        "average" => Ok(true),
-        "global" => Err(Refusal::not_supported("action.strategy global is not supported yet")),
+        "" | "single" => Ok(Strategy::Single),
+        "average" => Ok(Strategy::Average),
+        "global" => Ok(Strategy::Global),
         other => Err(Refusal::invalid(format!("there is no action.strategy {other}"))),
     }
 }

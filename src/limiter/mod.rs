@@ -8,7 +8,9 @@
 mod bucket;
 mod envoy_filter;
 mod expression;
+mod global;
 mod limit;
+mod local;
 mod matcher;
 mod plan;
 mod ratio;
@@ -19,5 +21,6 @@ mod target;
 mod tests;
 mod tokens;
 
+pub use global::{DOMAIN, LIMIT_KEY, RateLimitService};
 pub use plan::{Input, Plan, filter_names, is_of, plan};
 pub use status::Report;

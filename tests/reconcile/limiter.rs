@@ -76,7 +76,7 @@ impl Bench {
         let fences = Context::new(client, None, mesh.clone(), caches, switch, settings(), metrics);
         let ((limiters, writer), (filters, filter_writer)) = (store(), store());
         let caches = Arc::new(LimiterCaches::new(limiters, filters));
-        let context = LimiterContext::new(&fences, Named::default(), caches);
+        let context = LimiterContext::new(&fences, Named::default(), caches, None);
         server.all.insert(LIMITER.to_owned(), limiter(&average()));
         let alive = (triggers, stop.drop_guard(), filter_writer);
         let mut bench = Self { server, mesh, context, limiters: writer, _alive: alive };

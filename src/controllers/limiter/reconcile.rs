@@ -17,7 +17,7 @@ use crate::controllers::work_queue::work;
 use crate::controllers::write::Writer;
 use crate::graph::ObjectKey;
 use crate::istio::EnvoyFilter;
-use crate::limiter::{Input, Plan, filter_names, is_of, plan};
+use crate::limiter::{Input, Plan, RateLimitService, filter_names, is_of, plan};
 
 /// When it is looked again whether an `EnvoyFilter` that is in the way is gone: others' are not watched.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_mins(5);
@@ -28,14 +28,20 @@ pub struct LimiterContext {
     caches: Arc<LimiterCaches>,
     writer: Writer,
     named: Named,
+    service: Option<RateLimitService>,
 }
 
 impl LimiterContext {
-    /// What the reconciler works with, next to that of fences.
+    /// What the reconciler works with, next to that of fences; `service` counts for limits that all pods share.
     #[must_use]
-    pub fn new(fences: &Context, named: Named, caches: Arc<LimiterCaches>) -> Self {
+    pub fn new(
+        fences: &Context,
+        named: Named,
+        caches: Arc<LimiterCaches>,
+        service: Option<RateLimitService>,
+    ) -> Self {
         let (mesh, _, _, writer) = fences.parts();
-        Self { mesh, caches, writer, named }
+        Self { mesh, caches, writer, named, service }
     }
 }
 
@@ -62,7 +68,8 @@ impl LimiterContext {
     /// Limits go before the status, which says what is in force.
     async fn bring_about(&self, key: &ObjectKey, limiter: &SmartLimiter) -> Result<Option<Timestamp>, Error> {
         let (graph, filters) = (self.mesh.graph(), self.filters(key, limiter));
-        let Plan { apply, delete, mut report } = plan(&Input { limiter, filters: &filters, graph: &graph });
+        let Plan { apply, delete, mut report } =
+            plan(&Input { limiter, filters: &filters, graph: &graph, service: self.service.as_ref() });
         let mut wake = None;
         for (filter, force) in &apply {
             if let Err((reason, message)) = self.apply(filter, *force).await? {

@@ -1,6 +1,7 @@
 //! Tables and properties of what limits come to.
 
 mod expressions;
+mod global;
 mod matchers;
 mod plans;
 mod properties;
@@ -8,9 +9,10 @@ mod quotas;
 
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::{Input, Plan, plan};
+use super::{Input, Plan, RateLimitService, plan};
 use crate::api::{SmartLimiter, SmartLimiterStatus};
 use crate::graph::{Change, DestinationRule, Graph, Labels, ObjectKey, Pod, Service};
 use crate::istio::EnvoyFilter;
@@ -91,7 +93,15 @@ fn decide(limiter: &SmartLimiter) -> Plan {
 }
 
 fn decide_with(limiter: &SmartLimiter, filters: &[Arc<EnvoyFilter>], graph: &Graph) -> Plan {
-    plan(&Input { limiter, filters, graph })
+    plan(&Input { limiter, filters, graph, service: Some(&service()) })
+}
+
+fn service() -> RateLimitService {
+    RateLimitService {
+        host: "limits.example.com".to_owned(),
+        port: 18092,
+        timeout: SignedDuration::from_millis(100),
+    }
 }
 
 fn status(limiter: &SmartLimiter, plan: &Plan) -> SmartLimiterStatus {

@@ -59,14 +59,12 @@ fn a_quota_or_a_time_that_cannot_be_is_told() {
 #[test]
 fn what_is_not_supported_yet_is_told_and_not_ignored() {
     for (more, expected) in [
-        (json!({ "action": { "strategy": "global" } }), "global"),
         (json!({ "condition": "{{.v1.cpu.sum}}>10" }), "v1.cpu.sum"),
         (json!({ "action": { "quota": "{{.qps}}" } }), "qps"),
         (
             json!({ "match": [{ "name": "a", "exact_match": "b", "matchSource": "JsonBodyMatch" }] }),
             "JsonBodyMatch",
         ),
-        (json!({ "match": [{ "name": "a", "present_match_separate": true }] }), "present_match_separate"),
     ] {
         let limiter = one(&more);
         let (reason, message) = ready(&limiter);

@@ -23,6 +23,7 @@ mod limited;
 mod limits;
 mod limits_average;
 mod limits_gateway;
+mod limits_global;
 mod live;
 mod mute;
 mod names;
@@ -90,6 +91,7 @@ fn main() -> Result<()> {
         case("quiet", |world| quiet::run(world).boxed_local()),
         case("limits", |world| limits::run(world).boxed_local()),
         case("limits-gateway", |world| limits_gateway::run(world).boxed_local()),
+        case("limits-global", |world| limits_global::run(world).boxed_local()),
         case("limits-average", |world| limits_average::run(world).boxed_local()),
         case("bad-input", |world| bad_input::run(world).boxed_local()),
         case("slime", |world| slime::run(world).boxed_local()),
