@@ -35,6 +35,7 @@ pub async fn run(world: &World) -> Result<()> {
     nothing_is_written(world).await.context("nothing changes")?;
     drift(world).await.context("drift")?;
     gone(world).await.context("a limiter goes")?;
+    switched_off(world).await.context("limits are switched off")?;
     nothing_was_rejected(world, &[&format!("{NS}/web"), CALLER, &format!("{PALISADE}/global-proxy")]).await
 }
 
@@ -257,6 +258,31 @@ async fn gone(world: &World) -> Result<()> {
     let passed = admitted(world, CALLER, WEB, &["--header", "x-exact:a"], 8).await?;
     ensure!(passed == 8, "{passed} of 8 passed");
     Ok(())
+}
+
+/// What is in force stays, what comes is left alone, and the operator may not even write it; until it is switched on again.
+async fn switched_off(world: &World) -> Result<()> {
+    let account = format!("--as=system:serviceaccount:{PALISADE}:palisade");
+    let may = ["auth", "can-i", "create", "envoyfilters.networking.istio.io", "-n", NS, &account];
+    world.mesh.kubectl(&may).await.context("it may not write EnvoyFilters before")?;
+    world.install_with(&["limiter.enabled=false"]).await?;
+    world.mesh.rollout(PALISADE).await?;
+    ensure!(world.mesh.kubectl(&may).await.is_err(), "it may write EnvoyFilters");
+    limiter(
+        world,
+        NS,
+        "later",
+        &Limiter { selector: "app: web", ..Limiter::of(&[quota(1, "target: {port: 8080}")]) },
+    )
+    .await?;
+    // That it fences shows that it had the time to limit.
+    world.fence(NS, "neighbour", "{enable: true, workloadSelector: {labels: {app: neighbour}}}").await?;
+    let passed = admitted(world, CALLER, WEB, &[], 8).await?;
+    ensure!(passed == 8, "switched off: {passed} of 8 passed");
+    until_limits(world, &format!("{NS}/other"), "virtualInbound", &[1, 1]).await?;
+    world.install().await?;
+    world.until_limiter_said(NS, "later", "Ready", ("True", "Limiting")).await?;
+    until_limits(world, &format!("{NS}/web"), "virtualInbound", &[1]).await
 }
 
 /// None of these proxies has rejected anything, nor has any other told istiod of it.
