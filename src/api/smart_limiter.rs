@@ -145,7 +145,8 @@ pub struct Action {
     pub fill_interval: Option<Seconds>,
 
     /// `single`, and nothing: each pod lets the quota pass. `average`: all ready pods together do, each its part.
-    /// `global`: all pods together do, and the rate limit service counts.
+    /// `global`: all pods together do, and the rate limit service counts. `adaptive`: each pod has so many requests under
+    /// way at most, and fewer while answers are slow. `connections`: each pod has so many TCP connections open at most.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(extend("maxLength" = 63))]
     pub strategy: String,

@@ -10,8 +10,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::adaptive::Adaptive;
+use super::connections;
 use super::global::Global;
-use super::limit::Limit;
+use super::limit::{Kind, Limit};
 use super::local::Local;
 use super::matcher::{Action, REMOTE_ADDRESS};
 use super::target::Listeners;
@@ -46,11 +48,13 @@ pub(super) fn patches(
     limits: &[Limit],
     global: Option<Global<'_>>,
 ) -> Vec<ConfigPatch> {
-    let (shared, own): (Vec<_>, Vec<_>) = limits.iter().partition(|limit| limit.global);
+    let of = |kind| limits.iter().filter(|limit| limit.kind == kind).collect::<Vec<_>>();
     // What a pod refuses by itself, the service is not asked about.
-    let own = patches_of(&Local, name, base, &own);
-    let shared = global.map(|global| patches_of(&global, name, base, &shared));
-    own.into_iter().chain(shared.into_iter().flatten()).collect()
+    let own = patches_of(&Local, name, base, &of(Kind::Local));
+    let shared = global.map(|global| patches_of(&global, name, base, &of(Kind::Global)));
+    let adaptive = patches_of(&Adaptive, name, base, &of(Kind::Adaptive));
+    let connections = connections::patches(name, base, &of(Kind::Connections));
+    [own, shared.unwrap_or_default(), adaptive, connections].concat()
 }
 
 fn patches_of<F: Limits>(filters: &F, name: &str, base: Option<&str>, limits: &[&Limit]) -> Vec<ConfigPatch> {

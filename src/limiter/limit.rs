@@ -7,8 +7,8 @@ use super::expression::Expression;
 use super::matcher::Matchers;
 use super::ratio::Ratio;
 use super::refusal::Refusal;
-use super::target::Place;
-use crate::api::{Descriptor, Header, Target};
+use super::target::{Context, Listeners, Place};
+use crate::api::{Descriptor, Header, Seconds, Target};
 
 /// A limit as Envoy shall have it.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +23,20 @@ pub(super) struct Limit {
     pub(super) headers: Vec<Header>,
     pub(super) shadow: bool,
     pub(super) tells: bool,
-    /// Whether all pods share the bucket, which the rate limit service keeps.
-    pub(super) global: bool,
+    pub(super) kind: Kind,
+}
+
+/// Which of Envoy's filters limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// Requests in a time, by each pod.
+    Local,
+    /// Requests in a time, by the rate limit service.
+    Global,
+    /// Requests that are under way, by each pod.
+    Adaptive,
+    /// Connections that are open, by each pod.
+    Connections,
 }
 
 /// Who shares a quota.
@@ -36,6 +48,10 @@ enum Strategy {
     Average,
     /// All pods, by the rate limit service.
     Global,
+    /// Nobody: it is of requests that are under way.
+    Adaptive,
+    /// Nobody: it is of connections.
+    Connections,
 }
 
 /// A descriptor that was understood.
@@ -61,15 +77,18 @@ impl<'a> Rule<'a> {
         let action = descriptor.action.as_ref().ok_or_else(|| Refusal::invalid("action is missing"))?;
         let target = descriptor.target.as_ref().or(target);
         let target = target.ok_or_else(|| Refusal::invalid("target is missing, here and in the spec"))?;
+        let strategy = Strategy::of(&action.strategy)?;
+        let place = Place::of(target, gateway)?;
         check_names(&action.headers_to_add)?;
+        strategy.check(descriptor, &place)?;
         Ok(Self {
             descriptor,
             condition: expression("condition", &descriptor.condition)?,
             quota: expression("action.quota", &action.quota)?,
-            interval: interval(action.fill_interval)?,
-            strategy: strategy(&action.strategy)?,
+            interval: strategy.interval(action.fill_interval)?,
+            strategy,
             matchers: Matchers::of(&descriptor.matches)?,
-            place: Place::of(target, gateway)?,
+            place,
         })
     }
 
@@ -88,6 +107,12 @@ impl<'a> Rule<'a> {
     /// Whether the rate limit service must keep it.
     pub(super) fn is_global(&self) -> bool {
         self.strategy == Strategy::Global
+    }
+
+    /// What there may be one of at the same listeners.
+    pub(super) fn alone(&self) -> Option<(Kind, Listeners)> {
+        let kind = self.strategy.kind();
+        matches!(kind, Kind::Adaptive | Kind::Connections).then_some((kind, self.place.listeners))
     }
 
     /// The limit as it is now; none if its condition does not hold.
@@ -117,10 +142,13 @@ impl<'a> Rule<'a> {
             headers: action.as_ref().map(|action| action.headers_to_add.clone()).unwrap_or_default(),
             shadow: *shadow,
             tells: *rate_limit_headers,
-            global: self.is_global(),
+            kind: self.strategy.kind(),
         }))
     }
 }
+
+/// When it is measured anew how fast answers can be, if nobody says: a minute.
+const MEASURED_AFTER: i128 = 60_000;
 
 /// The name of the number of a subset's pods.
 pub(super) fn pods_of(subset: &str) -> String {
@@ -133,12 +161,54 @@ pub(super) fn custom(key: &str, value: &str) -> Option<(String, String)> {
     (!value.is_empty()).then(|| (key.to_owned(), value.to_owned()))
 }
 
-fn strategy(strategy: &str) -> Result<Strategy, Refusal> {
-    match strategy {
-        "" | "single" => Ok(Strategy::Single),
-        "average" => Ok(Strategy::Average),
-        "global" => Ok(Strategy::Global),
-        other => Err(Refusal::invalid(format!("there is no action.strategy {other}"))),
+impl Strategy {
+    fn of(word: &str) -> Result<Self, Refusal> {
+        match word {
+            "" | "single" => Ok(Self::Single),
+            "average" => Ok(Self::Average),
+            "global" => Ok(Self::Global),
+            "adaptive" => Ok(Self::Adaptive),
+            "connections" => Ok(Self::Connections),
+            other => Err(Refusal::invalid(format!("there is no action.strategy {other}"))),
+        }
+    }
+
+    fn kind(self) -> Kind {
+        match self {
+            Self::Single | Self::Average => Kind::Local,
+            Self::Global => Kind::Global,
+            Self::Adaptive => Kind::Adaptive,
+            Self::Connections => Kind::Connections,
+        }
+    }
+
+    /// In milliseconds. What is no number in a time needs none.
+    fn interval(self, given: Option<Seconds>) -> Result<i128, Refusal> {
+        match (self, given) {
+            (Self::Adaptive | Self::Connections, None) => Ok(MEASURED_AFTER),
+            (_, given) => interval(given),
+        }
+    }
+
+    /// Envoy has fewer choices for what is no number of requests in a time.
+    fn check(self, descriptor: &Descriptor, place: &Place) -> Result<(), Refusal> {
+        if !matches!(self, Self::Adaptive | Self::Connections) {
+            return Ok(());
+        }
+        let headers = descriptor.action.as_ref().is_some_and(|action| !action.headers_to_add.is_empty());
+        let more = !descriptor.matches.is_empty() || !descriptor.custom_value.is_empty();
+        if more || headers || descriptor.shadow || descriptor.rate_limit_headers || place.routes.is_some() {
+            return Err(Refusal::invalid(
+                "this action.strategy is for all of a port: no match, custom_value, headers, shadow, target.host or target.route",
+            ));
+        }
+        let inbound = place.listeners.context == Context::Inbound && place.listeners.port.is_some();
+        if self == Self::Connections && !inbound {
+            return Err(Refusal::invalid(
+                "action.strategy connections needs a target.port, and direction inbound",
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -5,7 +5,9 @@
 //!             (expression, matcher, target)                       (bucket)
 //! ```
 
+mod adaptive;
 mod bucket;
+mod connections;
 mod envoy_filter;
 mod expression;
 mod global;

@@ -5,10 +5,11 @@ use kube::{Resource, ResourceExt};
 
 use super::envoy_filter::patches;
 use super::global::{Global, RateLimitService};
-use super::limit::{Limit, Rule, custom, pods_of};
+use super::limit::{Kind, Limit, Rule, custom, pods_of};
 use super::ratio::Ratio;
 use super::refusal::Refusal;
 use super::status::{Report, in_force};
+use super::target::Listeners;
 use crate::api::{Descriptor, LimiterSet, SmartLimiter, reasons};
 use crate::fence::{MANAGED_BY, MANAGER};
 use crate::graph::{Graph, Labels, ObjectKey};
@@ -145,10 +146,10 @@ fn limits(
     names: &mut BTreeSet<(String, String)>,
     plan: &mut Plan,
 ) -> Vec<Limit> {
-    let mut limits = Vec::new();
+    let (mut limits, mut alone) = (Vec::new(), BTreeSet::new());
     for (number, descriptor) in set.descriptor.iter().enumerate() {
         let limit = unique(descriptor, names)
-            .and_then(|()| add_limit(input, base, (subset, number), descriptor, plan));
+            .and_then(|()| add_limit(input, base, (subset, number), descriptor, &mut alone, plan));
         match limit {
             Ok(Some(limit)) => {
                 plan.report.in_force(subset, in_force(descriptor, &limit));
@@ -215,6 +216,7 @@ fn add_limit(
     base: &Labels,
     (subset, number): (&str, usize),
     descriptor: &Descriptor,
+    alone: &mut BTreeSet<(Kind, Listeners)>,
     plan: &mut Plan,
 ) -> Result<Option<Limit>, Refusal> {
     let spec = &input.limiter.spec;
@@ -231,7 +233,13 @@ fn add_limit(
         plan.report.computed_from(pods_of(of), pods);
         material.insert(name, Ratio::of(i64::try_from(pods).unwrap_or(i64::MAX)));
     }
-    rule.limit(subset, format!("{key}/{subset}/{number}"), &material)
+    let limit = rule.limit(subset, format!("{key}/{subset}/{number}"), &material)?;
+    match rule.alone().filter(|_| limit.is_some()) {
+        Some(place) if !alone.insert(place) => {
+            Err(Refusal::invalid("another descriptor has this action.strategy for the same port"))
+        }
+        _ => Ok(limit),
+    }
 }
 
 /// The names of the `EnvoyFilter`s that a limiter may have by its spec.

@@ -6,6 +6,7 @@ mod matchers;
 mod plans;
 mod properties;
 mod quotas;
+mod under_way;
 
 use std::sync::Arc;
 

@@ -24,6 +24,7 @@ mod limits;
 mod limits_average;
 mod limits_gateway;
 mod limits_global;
+mod limits_under_way;
 mod live;
 mod mute;
 mod names;
@@ -92,6 +93,7 @@ fn main() -> Result<()> {
         case("limits", |world| limits::run(world).boxed_local()),
         case("limits-gateway", |world| limits_gateway::run(world).boxed_local()),
         case("limits-global", |world| limits_global::run(world).boxed_local()),
+        case("limits-under-way", |world| limits_under_way::run(world).boxed_local()),
         case("limits-average", |world| limits_average::run(world).boxed_local()),
         case("bad-input", |world| bad_input::run(world).boxed_local()),
         case("slime", |world| slime::run(world).boxed_local()),
