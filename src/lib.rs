@@ -15,5 +15,6 @@ pub mod fence;
 pub mod graph;
 pub mod istio;
 pub mod limiter;
+pub mod rate_limit;
 pub mod server;
 pub mod sources;

@@ -9,6 +9,7 @@ use kube::runtime::reflector::store;
 use kube::runtime::watcher::Event;
 use palisade::api::{Dependency, DependencySource, ServiceFence, ServiceFenceSpec, ServiceFenceStatus};
 use palisade::controllers::{Caches, Census, Leadership, Metrics};
+use palisade::rate_limit;
 use palisade::sources::{access_log, limiter_metrics, prometheus, proxy_metrics};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -45,6 +46,7 @@ fn exposed() -> String {
     let _prometheus = prometheus::Metrics::register(&mut registry);
     let _proxies = proxy_metrics::Metrics::register(&mut registry);
     let _limits = limiter_metrics::Metrics::register(&mut registry);
+    let _rates = rate_limit::Metrics::register(&mut registry);
     registry.register_collector(Box::new(Census::new(caches)));
     let mut text = String::new();
     encode(&mut text, &registry).unwrap();

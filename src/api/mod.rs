@@ -101,6 +101,8 @@ pub mod reasons {
     pub const DUPLICATE_NAME: &str = "DuplicateName";
     /// Not ready: the limiter asks for what is not supported yet.
     pub const NOT_SUPPORTED: &str = "NotSupported";
+    /// Not ready: a limit is for all pods together, and the rate limit service is not installed.
+    pub const NO_RATE_LIMIT_SERVICE: &str = "NoRateLimitService";
     /// Not ready: no `DestinationRule` of the limiter's namespace defines a subset that it names.
     pub const SUBSET_NOT_FOUND: &str = "SubsetNotFound";
     /// Not ready: a limit's metrics are not known; it is as its `onMissingMetrics` says.

@@ -62,7 +62,8 @@ pub struct SmartLimiterSpec {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gateway: bool,
 
-    /// A host of a `ServiceEntry` whose pods the limits are for. Not supported yet: such a limiter says so.
+    /// A host of a `ServiceEntry` whose pods the limits are for. Slime finds their labels in a registry of its own; here
+    /// `workloadSelector` names them, and a limiter without it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxLength" = 253))]
     pub host: Option<String>,
@@ -70,6 +71,11 @@ pub struct SmartLimiterSpec {
     /// What descriptors are for that do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
+
+    /// Whether requests are refused while the rate limit service does not answer; otherwise they pass. For limits of the
+    /// strategy `global`. Ours: Slime has no such field.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failure_mode_deny: bool,
 
     /// Deprecated by Slime, and not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -176,8 +182,9 @@ pub struct Action {
     #[serde(default, alias = "fillInterval", skip_serializing_if = "Option::is_none")]
     pub fill_interval: Option<Seconds>,
 
-    /// `single`, and nothing: each pod lets the quota pass. `average`: all ready pods together do. `global` is not
-    /// supported yet.
+    /// `single`, and nothing: each pod lets the quota pass. `average`: all ready pods together do, each its part.
+    /// `global`: all pods together do, and the rate limit service counts. `adaptive`: each pod has so many requests under
+    /// way at most, and fewer while answers are slow. `connections`: each pod has so many TCP connections open at most.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(extend("maxLength" = 63))]
     pub strategy: String,
@@ -239,7 +246,8 @@ pub struct Match {
     #[serde(default, alias = "presentMatch", skip_serializing_if = "Option::is_none")]
     pub present_match: Option<bool>,
 
-    /// There is such a header, and each of its values has the quota for itself. Not supported yet.
+    /// There is such a header or query parameter, and each of its values has the quota for itself; of `SourceIpMatch`: each
+    /// caller's address has. No other operator is given.
     #[serde(default, alias = "presentMatchSeparate", skip_serializing_if = "Option::is_none")]
     pub present_match_separate: Option<bool>,
 

@@ -10,7 +10,7 @@ use crate::fence::Defaults;
 use crate::fence::auto::AutoFence;
 use crate::graph::ExternalPolicy;
 use crate::istio::Installation;
-use crate::limiter::MetricSettings;
+use crate::limiter::{MetricSettings, RateLimitService};
 use crate::sources::{prometheus, proxy_metrics};
 
 /// The whole file. A field that nobody knows is refused: a word misspelt would otherwise be a wish ignored.
@@ -41,11 +41,13 @@ pub(super) struct Limiter {
     pub(super) enabled: bool,
     /// Which metrics their expressions may name.
     pub(super) metrics: MetricSettings,
+    /// What counts for limits that all pods share, if it is there.
+    pub(super) rate_limit_service: Option<RateLimitService>,
 }
 
 impl Default for Limiter {
     fn default() -> Self {
-        Self { enabled: true, metrics: MetricSettings::default() }
+        Self { enabled: true, metrics: MetricSettings::default(), rate_limit_service: None }
     }
 }
 

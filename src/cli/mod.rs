@@ -3,6 +3,7 @@
 mod config;
 pub mod crds;
 mod open;
+mod rate_limit;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -26,6 +27,8 @@ enum Command {
     },
     /// Give all fenced workloads their full configuration back, and wait until they have it.
     Open(open::Open),
+    /// Run the rate limit service, which counts for all proxies together.
+    RateLimit(rate_limit::RateLimit),
 }
 
 impl Cli {
@@ -38,6 +41,7 @@ impl Cli {
             Command::Run(run) => run.execute().await,
             Command::Crds { only } => crds::execute(only.as_deref()),
             Command::Open(open) => open.execute().await,
+            Command::RateLimit(service) => service.execute().await,
         }
     }
 }

@@ -122,6 +122,7 @@ impl Run {
             istio: config.istio,
             limits: config.limiter.enabled,
             limiter_metrics: config.limiter.metrics,
+            rate_limit_service: config.limiter.rate_limit_service,
             external: config.external,
             instance: self.instance,
         }
@@ -140,7 +141,8 @@ impl Logging {
     }
 }
 
-fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()> + Send> {
+/// Cancels `stop` when the process is told to end.
+pub(super) fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()> + Send> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {

@@ -33,7 +33,7 @@ use crate::fence::Settings;
 use crate::fence::auto::AutoFence;
 use crate::graph::{Aliases, Authority, ExternalPolicy, Graph, Identity, MeshWide, ObjectKey};
 use crate::istio::Installation;
-use crate::limiter::MetricSettings;
+use crate::limiter::{MetricSettings, RateLimitService};
 use crate::server;
 use crate::sources::access_log::{self, Peers};
 use crate::sources::proxy_metrics::{self, Queue};
@@ -72,6 +72,8 @@ pub struct Options {
     pub limits: bool,
     /// Which metrics their expressions may name.
     pub limiter_metrics: MetricSettings,
+    /// What counts for limits that all pods share, if it is there.
+    pub rate_limit_service: Option<RateLimitService>,
     /// The name of this instance, for Events.
     pub instance: Option<String>,
     /// The `Lease` by which replicas decide who leads, and the name of this one in it; `None` if it is the only one.
@@ -170,12 +172,12 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let (memory, known) = (deletions.clone(), concerns.clone());
     tasks.spawn(until(stop.clone(), memory.follow(client.clone(), writer, known, listed)));
 
-    let (instance, settings) = (options.instance, options.settings);
+    let (instance, settings, service) = (options.instance, options.settings, options.rate_limit_service);
     let system_namespaces = settings.defaults.system_namespaces.clone();
     let context =
         Context::new(client, instance, mesh.clone(), caches, switch, settings, metrics).asking(queue);
     let entries = writes_entries.then(|| Entries::new(&context, namespaces));
-    let limits = limits.map(|caches| LimiterContext::new(&context, limiters, caches));
+    let limits = limits.map(|caches| LimiterContext::new(&context, limiters, caches, service));
     let auto = AutoContext::new(&context, concerns, deletions, system_namespaces);
     let keys = futures::StreamExt::take_until(ReceiverStream::new(triggers), stop.clone().cancelled_owned());
     let mut observer = mesh.observer();

@@ -10,68 +10,101 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::limit::Limit;
+use super::adaptive::Adaptive;
+use super::connections;
+use super::global::Global;
+use super::limit::{Kind, Limit};
+use super::local::Local;
+use super::matcher::{Action, REMOTE_ADDRESS};
 use super::target::Listeners;
 use crate::istio::ConfigPatch;
 
 /// The key of the entry that tells limits apart, and the beginning of what our counters are called.
-const KEY: &str = "palisade";
+pub(super) const KEY: &str = "palisade";
 /// The value of entries that only say that a request matches.
 const YES: &str = "yes";
 
-const CONFIG: &str = "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
 const EXPRESSION: &str = "type.googleapis.com/envoy.extensions.rate_limit_descriptors.expr.v3.Descriptor";
+
+/// A filter of Envoy's that limits.
+pub(super) trait Limits {
+    /// What the filter's name ends in, so that a chain may have one of each.
+    const END: &'static str;
+    /// The type of its configuration.
+    const TYPE: &'static str;
+
+    /// Its configuration without a limit, should none come.
+    fn empty(&self) -> Value;
+
+    /// Its configuration with these limits.
+    fn config(&self, limits: &[&Limit]) -> Value;
+}
 
 /// The patches of these limits. `name` is that of the limiter and subset (`shop/web/v1`), and begins the names of filters;
 /// the filters of `base` are replaced.
-pub(super) fn patches(name: &str, base: Option<&str>, limits: &[Limit]) -> Vec<ConfigPatch> {
+pub(super) fn patches(
+    name: &str,
+    base: Option<&str>,
+    limits: &[Limit],
+    global: Option<Global<'_>>,
+) -> Vec<ConfigPatch> {
+    let of = |kind| limits.iter().filter(|limit| limit.kind == kind).collect::<Vec<_>>();
+    // What a pod refuses by itself, the service is not asked about.
+    let own = patches_of(&Local, name, base, &of(Kind::Local));
+    let shared = global.map(|global| patches_of(&global, name, base, &of(Kind::Global)));
+    let adaptive = patches_of(&Adaptive, name, base, &of(Kind::Adaptive));
+    let connections = connections::patches(name, base, &of(Kind::Connections));
+    [own, shared.unwrap_or_default(), adaptive, connections].concat()
+}
+
+fn patches_of<F: Limits>(filters: &F, name: &str, base: Option<&str>, limits: &[&Limit]) -> Vec<ConfigPatch> {
     by_listeners(limits)
         .into_iter()
         .flat_map(|(listeners, limits)| {
-            let filter = filter_name(name, listeners);
-            let removed = replaced(name, base, listeners).into_iter();
+            let filter = filter_name::<F>(name, listeners);
+            let removed = replaced::<F>(name, base, listeners).into_iter();
             let removed = removed.map(|filter| patch(listeners, &filter, json!({ "operation": "REMOVE" })));
-            let inserted = json!({ "operation": "INSERT_BEFORE", "value": discovered(&filter) });
+            let inserted = json!({ "operation": "INSERT_BEFORE", "value": discovered(&filter, filters) });
             let inserted = patch(listeners, "envoy.filters.http.router", inserted);
-            removed.chain([inserted, extension(&filter, &config(&limits))]).collect::<Vec<_>>()
+            removed.chain([inserted, extension(&filter, &filters.config(&limits))]).collect::<Vec<_>>()
         })
         .collect()
 }
 
 /// The limits of each group of listeners: those of one port have what holds for all ports as well.
-fn by_listeners(limits: &[Limit]) -> BTreeMap<Listeners, Vec<&Limit>> {
+fn by_listeners<'a>(limits: &[&'a Limit]) -> BTreeMap<Listeners, Vec<&'a Limit>> {
     let mut groups: BTreeMap<_, _> = limits.iter().map(|limit| (limit.place.listeners, Vec::new())).collect();
     for (listeners, group) in &mut groups {
         let here = |limit: &&Limit| limit.place.listeners.include(*listeners);
-        group.extend(limits.iter().filter(here));
+        group.extend(limits.iter().copied().filter(here));
     }
     groups
 }
 
 /// The filters whose place one takes. Those for all ports come first, and those of `base` before.
-fn replaced(name: &str, base: Option<&str>, listeners: Listeners) -> Vec<String> {
+fn replaced<F: Limits>(name: &str, base: Option<&str>, listeners: Listeners) -> Vec<String> {
     let all = Listeners { port: None, ..listeners };
-    let own = listeners.port.map(|_| filter_name(name, all));
+    let own = listeners.port.map(|_| filter_name::<F>(name, all));
     let of_base = base.into_iter().flat_map(|base| {
-        let port = listeners.port.map(|_| filter_name(base, listeners));
-        [filter_name(base, all)].into_iter().chain(port)
+        let port = listeners.port.map(|_| filter_name::<F>(base, listeners));
+        [filter_name::<F>(base, all)].into_iter().chain(port)
     });
     of_base.chain(own).collect()
 }
 
 /// The name of a filter, which is that of its configuration too.
-fn filter_name(name: &str, listeners: Listeners) -> String {
+fn filter_name<F: Limits>(name: &str, listeners: Listeners) -> String {
     let context = listeners.context.word().to_lowercase();
     let port = listeners.port.map(|port| format!("/{port}")).unwrap_or_default();
-    format!("{KEY}/{name}/{context}{port}")
+    format!("{KEY}/{name}/{context}{port}{}", F::END)
 }
 
 /// A filter whose configuration comes by ECDS. A listener waits for it; should it not come, there is no limit.
-fn discovered(filter: &str) -> Value {
+fn discovered<F: Limits>(filter: &str, filters: &F) -> Value {
     json!({ "name": filter, "config_discovery": {
         "config_source": { "ads": {}, "resource_api_version": "V3" },
-        "default_config": empty(),
-        "type_urls": [CONFIG],
+        "default_config": filters.empty(),
+        "type_urls": [F::TYPE],
     } })
 }
 
@@ -95,89 +128,54 @@ fn patch(listeners: Listeners, filter: &str, patch: Value) -> ConfigPatch {
     ConfigPatch { apply_to: "HTTP_FILTER".to_owned(), matches, patch }
 }
 
-/// The filter without a limit: it has no bucket for requests that match none.
-fn empty() -> Value {
-    let always = json!({ "default_value": { "numerator": 100, "denominator": "HUNDRED" } });
-    json!({
-        "@type": CONFIG,
-        "stat_prefix": KEY,
-        "filter_enabled": always,
-        "filter_enforced": always,
-        "always_consume_default_token_bucket": false,
-    })
-}
-
-/// The filter with these limits.
-fn config(limits: &[&Limit]) -> Value {
-    let single: Vec<_> = limits.iter().flat_map(|limit| single_buckets(limit)).collect();
-    let headers: Vec<_> = limits
-        .iter()
-        .flat_map(|limit| &limit.headers)
+/// Headers of the answers to requests that are refused.
+pub(super) fn headers(limits: &[&Limit]) -> Vec<Value> {
+    let headers = limits.iter().flat_map(|limit| &limit.headers);
+    headers
         .map(|header| {
             // A percent sign begins a command of Envoy's.
             json!({ "header": { "key": header.key, "value": header.value.replace('%', "%%") },
             "append_action": "OVERWRITE_IF_EXISTS_OR_ADD" })
         })
-        .collect();
-    let (descriptors, rate_limits): (Vec<_>, Vec<_>) = single.into_iter().unzip();
-    let mut config = empty();
-    config["descriptors"] = json!(descriptors);
-    config["rate_limits"] = json!(rate_limits);
-    if !headers.is_empty() {
-        config["response_headers_to_add"] = json!(headers);
-    }
-    config
+        .collect()
 }
 
-/// Each of a limit's buckets, as a descriptor, and how a request comes by that descriptor.
-fn single_buckets(limit: &Limit) -> Vec<(Value, Value)> {
+/// Each of a limit's buckets, by the entries of its descriptor, and the actions that give a request these entries.
+pub(super) fn single_buckets(limit: &Limit) -> Vec<(Vec<Value>, Vec<Value>)> {
     let sources = &limit.matchers.sources;
     match sources.len() {
         0 => vec![bucket(limit, &limit.name, None)],
-        1 => vec![bucket(limit, &limit.name, sources.first().map(|source| (source.name, &source.fields)))],
+        1 => vec![bucket(limit, &limit.name, sources.first())],
         _ => {
-            let one = |(number, source): (usize, &super::matcher::Action)| {
-                bucket(limit, &format!("{}/{number}", limit.name), Some((source.name, &source.fields)))
+            let one = |(number, source): (usize, &Action)| {
+                bucket(limit, &format!("{}/{number}", limit.name), Some(source))
             };
             sources.iter().enumerate().map(one).collect()
         }
     }
 }
 
-fn bucket(limit: &Limit, name: &str, source: Option<(&'static str, &Value)>) -> (Value, Value) {
+fn bucket(limit: &Limit, name: &str, source: Option<&Action>) -> (Vec<Value>, Vec<Value>) {
     let mut entries = vec![entry(KEY, name)];
     let mut actions = vec![generic_key(KEY, name)];
     if let Some((key, value)) = &limit.custom {
         entries.push(entry(key, value));
         actions.push(generic_key(key, value));
     }
-    let all = limit.matchers.all.iter().map(|action| (action.name, &action.fields)).chain(source);
-    for (number, (kind, fields)) in all.enumerate() {
-        let key = format!("match-{number}");
-        entries.push(entry(&key, YES));
-        actions.push(json!({ kind: with_entry(fields, &key) }));
+    for (number, action) in limit.matchers.all.iter().chain(source).enumerate() {
+        let key = action.key(number);
+        entries.push(if action.separate { json!({ "key": key }) } else { entry(&key, YES) });
+        actions.push(json!({ action.name: with_entry(action, &key) }));
     }
     if let Some(routes) = &limit.place.routes {
         entries.push(entry("route", YES));
         actions.push(expression(routes));
     }
-    (descriptor(limit, &entries), rate_limit(limit, &actions))
+    (entries, actions)
 }
 
-fn descriptor(limit: &Limit, entries: &[Value]) -> Value {
-    let interval = limit.bucket.interval;
-    let mut descriptor = json!({ "entries": entries, "token_bucket": {
-        "max_tokens": limit.bucket.tokens,
-        "tokens_per_fill": limit.bucket.tokens,
-        "fill_interval": format!("{}.{:03}s", interval / 1000, interval % 1000),
-    } });
-    if limit.shadow {
-        descriptor["shadow_mode"] = json!(true);
-    }
-    descriptor
-}
-
-fn rate_limit(limit: &Limit, actions: &[Value]) -> Value {
+/// How a request comes by a descriptor.
+pub(super) fn rate_limit(limit: &Limit, actions: &[Value]) -> Value {
     let mut rate_limit = json!({ "actions": actions });
     if limit.tells {
         rate_limit["x_ratelimit_option"] = json!("DRAFT_VERSION_03");
@@ -189,15 +187,19 @@ fn entry(key: &str, value: &str) -> Value {
     json!({ "key": key, "value": value })
 }
 
-fn generic_key(key: &str, value: &str) -> Value {
+pub(super) fn generic_key(key: &str, value: &str) -> Value {
     json!({ "generic_key": { "descriptor_key": key, "descriptor_value": value } })
 }
 
 /// An action's fields, with the entry that it adds.
-fn with_entry(fields: &Value, key: &str) -> Value {
-    let mut all: Map<String, Value> = fields.as_object().cloned().unwrap_or_default();
-    all.insert("descriptor_key".to_owned(), json!(key));
-    all.insert("descriptor_value".to_owned(), json!(YES));
+fn with_entry(action: &Action, key: &str) -> Value {
+    let mut all: Map<String, Value> = action.fields.as_object().cloned().unwrap_or_default();
+    if action.name != REMOTE_ADDRESS {
+        all.insert("descriptor_key".to_owned(), json!(key));
+    }
+    if !action.separate {
+        all.insert("descriptor_value".to_owned(), json!(YES));
+    }
     Value::Object(all)
 }
 

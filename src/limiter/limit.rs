@@ -9,7 +9,7 @@ use super::expression::Expression;
 use super::matcher::Matchers;
 use super::ratio::Ratio;
 use super::refusal::Refusal;
-use super::target::Place;
+use super::target::{Context, Listeners, Place};
 use crate::api::{Descriptor, Header, OnMissingMetrics, Seconds, Target};
 
 /// A limit as Envoy shall have it.
@@ -25,6 +25,35 @@ pub(super) struct Limit {
     pub(super) headers: Vec<Header>,
     pub(super) shadow: bool,
     pub(super) tells: bool,
+    pub(super) kind: Kind,
+}
+
+/// Which of Envoy's filters limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// Requests in a time, by each pod.
+    Local,
+    /// Requests in a time, by the rate limit service.
+    Global,
+    /// Requests that are under way, by each pod.
+    Adaptive,
+    /// Connections that are open, by each pod.
+    Connections,
+}
+
+/// Who shares a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Strategy {
+    /// Nobody: each pod has it.
+    Single,
+    /// All pods, by a part for each.
+    Average,
+    /// All pods, by the rate limit service.
+    Global,
+    /// Nobody: it is of requests that are under way.
+    Adaptive,
+    /// Nobody: it is of connections.
+    Connections,
 }
 
 /// A descriptor that was understood.
@@ -40,7 +69,7 @@ pub(super) struct Rule<'a> {
     pub(super) missing: OnMissingMetrics,
     /// In milliseconds.
     interval: i128,
-    average: bool,
+    strategy: Strategy,
     matchers: Matchers,
     place: Place,
 }
@@ -55,7 +84,10 @@ impl<'a> Rule<'a> {
         let action = descriptor.action.as_ref().ok_or_else(|| Refusal::invalid("action is missing"))?;
         let target = descriptor.target.as_ref().or(target);
         let target = target.ok_or_else(|| Refusal::invalid("target is missing, here and in the spec"))?;
+        let strategy = Strategy::of(&action.strategy)?;
+        let place = Place::of(target, gateway)?;
         check_names(&action.headers_to_add)?;
+        strategy.check(descriptor, &place)?;
         let quota = expression("action.quota", &action.quota)?;
         Ok(Self {
             descriptor,
@@ -64,10 +96,10 @@ impl<'a> Rule<'a> {
             quota,
             hold: hold(descriptor.hold)?,
             missing: descriptor.on_missing_metrics,
-            interval: interval(action.fill_interval)?,
-            average: averages(&action.strategy)?,
+            interval: strategy.interval(action.fill_interval)?,
+            strategy,
             matchers: Matchers::of(&descriptor.matches)?,
-            place: Place::of(target, gateway)?,
+            place,
         })
     }
 
@@ -78,6 +110,17 @@ impl<'a> Rule<'a> {
         let quotas = [Some(&self.quota), self.fallback.as_ref()];
         let shared = quotas.into_iter().flatten().any(|quota| self.divides(quota)).then(|| pods_of(subset));
         named.chain(shared).collect()
+    }
+
+    /// Whether the rate limit service must keep it.
+    pub(super) fn is_global(&self) -> bool {
+        self.strategy == Strategy::Global
+    }
+
+    /// What there may be one of at the same listeners.
+    pub(super) fn alone(&self) -> Option<(Kind, Listeners)> {
+        let kind = self.strategy.kind();
+        matches!(kind, Kind::Adaptive | Kind::Connections).then_some((kind, self.place.listeners))
     }
 
     /// The metrics by which it is computed.
@@ -91,7 +134,7 @@ impl<'a> Rule<'a> {
 
     /// Whether we divide a quota: not if the user has.
     fn divides(&self, quota: &Expression) -> bool {
-        self.average && !quota.material().into_iter().any(is_pods)
+        self.strategy == Strategy::Average && !quota.material().into_iter().any(is_pods)
     }
 
     /// Each pod's quota, as the expressions have it; none if the condition does not hold.
@@ -152,6 +195,7 @@ impl<'a> Rule<'a> {
             headers: action.as_ref().map(|action| action.headers_to_add.clone()).unwrap_or_default(),
             shadow: *shadow,
             tells: *rate_limit_headers,
+            kind: self.strategy.kind(),
         })
     }
 }
@@ -159,6 +203,9 @@ impl<'a> Rule<'a> {
 fn value(what: &str, of: &Expression, material: &BTreeMap<String, Ratio>) -> Result<Ratio, Refusal> {
     of.value(material).map_err(|error| Refusal::invalid(format!("{what}: {error}")))
 }
+
+/// When it is measured anew how fast answers can be, if nobody says: a minute.
+const MEASURED_AFTER: i128 = 60_000;
 
 /// The name of the number of a subset's pods.
 pub(super) fn pods_of(subset: &str) -> String {
@@ -171,12 +218,54 @@ pub(super) fn custom(key: &str, value: &str) -> Option<(String, String)> {
     (!value.is_empty()).then(|| (key.to_owned(), value.to_owned()))
 }
 
-fn averages(strategy: &str) -> Result<bool, Refusal> {
-    match strategy {
-        "" | "single" => Ok(false),
-        "average" => Ok(true),
-        "global" => Err(Refusal::not_supported("action.strategy global is not supported yet")),
-        other => Err(Refusal::invalid(format!("there is no action.strategy {other}"))),
+impl Strategy {
+    fn of(word: &str) -> Result<Self, Refusal> {
+        match word {
+            "" | "single" => Ok(Self::Single),
+            "average" => Ok(Self::Average),
+            "global" => Ok(Self::Global),
+            "adaptive" => Ok(Self::Adaptive),
+            "connections" => Ok(Self::Connections),
+            other => Err(Refusal::invalid(format!("there is no action.strategy {other}"))),
+        }
+    }
+
+    fn kind(self) -> Kind {
+        match self {
+            Self::Single | Self::Average => Kind::Local,
+            Self::Global => Kind::Global,
+            Self::Adaptive => Kind::Adaptive,
+            Self::Connections => Kind::Connections,
+        }
+    }
+
+    /// In milliseconds. What is no number in a time needs none.
+    fn interval(self, given: Option<Seconds>) -> Result<i128, Refusal> {
+        match (self, given) {
+            (Self::Adaptive | Self::Connections, None) => Ok(MEASURED_AFTER),
+            (_, given) => interval(given),
+        }
+    }
+
+    /// Envoy has fewer choices for what is no number of requests in a time.
+    fn check(self, descriptor: &Descriptor, place: &Place) -> Result<(), Refusal> {
+        if !matches!(self, Self::Adaptive | Self::Connections) {
+            return Ok(());
+        }
+        let headers = descriptor.action.as_ref().is_some_and(|action| !action.headers_to_add.is_empty());
+        let more = !descriptor.matches.is_empty() || !descriptor.custom_value.is_empty();
+        if more || headers || descriptor.shadow || descriptor.rate_limit_headers || place.routes.is_some() {
+            return Err(Refusal::invalid(
+                "this action.strategy is for all of a port: no match, custom_value, headers, shadow, target.host or target.route",
+            ));
+        }
+        let inbound = place.listeners.context == Context::Inbound && place.listeners.port.is_some();
+        if self == Self::Connections && !inbound {
+            return Err(Refusal::invalid(
+                "action.strategy connections needs a target.port, and direction inbound",
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -14,11 +14,33 @@ const NOT_RE2: [&str; 11] = ["&&", "--", "~~", r"\b{", r"\<", r"\>", r"\u", r"\U
 /// How many addresses a descriptor may list: each one is a bucket of its own.
 const MAX_SOURCES: usize = 64;
 
+/// The action that tells the caller's address, and the key of its entry.
+pub(super) const REMOTE_ADDRESS: &str = "remote_address";
+
 /// An action, without the descriptor entry that it adds: its name, and its own fields.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Action {
     pub(super) name: &'static str,
     pub(super) fields: Value,
+    /// Whether each value has a bucket of its own.
+    pub(super) separate: bool,
+}
+
+impl Action {
+    /// The key of the entry that it adds: Envoy has a fixed one for the caller's address.
+    pub(super) fn key(&self, number: usize) -> String {
+        if self.name == REMOTE_ADDRESS { REMOTE_ADDRESS.to_owned() } else { format!("match-{number}") }
+    }
+
+    /// One that tells whether a request matches.
+    fn matching(name: &'static str, fields: Value) -> Self {
+        Self { name, fields, separate: false }
+    }
+
+    /// One that tells a value of the request.
+    fn separating(name: &'static str, fields: Value) -> Self {
+        Self { name, fields, separate: true }
+    }
 }
 
 /// What a limit's `match` asks for.
@@ -42,12 +64,19 @@ impl Matchers {
         Ok(found)
     }
 
+    fn has_no_source(&self) -> bool {
+        self.sources.is_empty() && self.all.iter().all(|action| action.name != REMOTE_ADDRESS)
+    }
+
     fn add(&mut self, of: &Match) -> Result<(), Refusal> {
         match &*of.match_source {
             "QueryMatch" => self.all.push(query(of)?),
             "" | "HeadMatch" if of.use_query_match => self.all.push(query(of)?),
             "" | "HeadMatch" => self.all.push(header(of)?),
-            "SourceIpMatch" if self.sources.is_empty() => self.sources = sources(of)?,
+            "SourceIpMatch" if self.has_no_source() && is_separate(of)? => {
+                self.all.push(Action::separating(REMOTE_ADDRESS, json!({})));
+            }
+            "SourceIpMatch" if self.has_no_source() => self.sources = sources(of)?,
             "SourceIpMatch" => return Err(Refusal::invalid("there may be one SourceIpMatch only")),
             "JsonBodyMatch" => {
                 return Err(Refusal::not_supported("JsonBodyMatch needs an Envoy that nobody ships"));
@@ -64,17 +93,23 @@ fn header(of: &Match) -> Result<Action, Refusal> {
     if name.is_empty() || !name.chars().all(symbol) {
         return Err(Refusal::invalid(format!("{:?} is no name of a header", of.name)));
     }
+    if is_separate(of)? {
+        return Ok(Action::separating("request_headers", json!({ "header_name": of.name })));
+    }
     let mut matcher = operator(of)?;
     matcher["name"] = json!(of.name);
     if of.invert_match {
         matcher["invert_match"] = json!(true);
     }
-    Ok(Action { name: "header_value_match", fields: json!({ "headers": [matcher] }) })
+    Ok(Action::matching("header_value_match", json!({ "headers": [matcher] })))
 }
 
 fn query(of: &Match) -> Result<Action, Refusal> {
     if of.name.is_empty() {
         return Err(Refusal::invalid("name is missing"));
+    }
+    if is_separate(of)? {
+        return Ok(Action::separating("query_parameters", json!({ "query_parameter_name": of.name })));
     }
     let mut matcher = operator(of)?;
     matcher["name"] = json!(of.name);
@@ -82,14 +117,11 @@ fn query(of: &Match) -> Result<Action, Refusal> {
     if of.invert_match {
         fields["expect_match"] = json!(false);
     }
-    Ok(Action { name: "query_parameter_value_match", fields })
+    Ok(Action::matching("query_parameter_value_match", fields))
 }
 
 /// The one operator of a match, as headers and query parameters have it.
 fn operator(of: &Match) -> Result<Value, Refusal> {
-    if of.present_match_separate.is_some() {
-        return Err(Refusal::not_supported("present_match_separate is not supported yet"));
-    }
     let text = |kind: &str, value: &Option<String>| {
         value.as_ref().map(|value| (json!({ kind: value }), kind == "exact" || !value.is_empty()))
     };
@@ -112,6 +144,22 @@ fn operator(of: &Match) -> Result<Value, Refusal> {
     }
 }
 
+/// Whether each value has a quota for itself; then there is no other operator.
+fn is_separate(of: &Match) -> Result<bool, Refusal> {
+    if of.present_match_separate != Some(true) {
+        return Ok(false);
+    }
+    let texts = [&of.exact_match, &of.prefix_match, &of.suffix_match, &of.regex_match];
+    let alone =
+        texts.iter().all(|text| text.is_none()) && of.present_match.is_none() && !of.is_exact_match_empty;
+    if !alone || of.invert_match {
+        return Err(Refusal::invalid(
+            "present_match_separate goes with no other operator, and is not inverted",
+        ));
+    }
+    Ok(true)
+}
+
 /// Whether Envoy takes this regular expression: one that it cannot read makes it reject its whole listener.
 fn is_re2(regex: &str) -> bool {
     !regex.is_empty() && Regex::new(regex).is_ok() && !NOT_RE2.iter().any(|other| regex.contains(other))
@@ -126,10 +174,8 @@ fn sources(of: &Match) -> Result<Vec<Action>, Refusal> {
     if ranges.len() > MAX_SOURCES {
         return Err(Refusal::invalid(format!("there are more than {MAX_SOURCES} addresses")));
     }
-    let action = |matcher: Value| Action {
-        name: "remote_address_match",
-        fields: json!({ "address_matcher": matcher }),
-    };
+    let action =
+        |matcher: Value| Action::matching("remote_address_match", json!({ "address_matcher": matcher }));
     if of.invert_match {
         return Ok(vec![action(json!({ "ranges": ranges, "invert_match": true }))]);
     }

@@ -5,12 +5,16 @@
 //!             (expression, matcher, target)  (known, inputs)       (bucket)
 //! ```
 
+mod adaptive;
 mod bucket;
+mod connections;
 mod envoy_filter;
 mod expression;
+mod global;
 mod inputs;
 mod known;
 mod limit;
+mod local;
 mod matcher;
 mod metric;
 mod plan;
@@ -22,6 +26,7 @@ mod target;
 mod tests;
 mod tokens;
 
+pub use global::{DOMAIN, LIMIT_KEY, RateLimitService};
 pub use known::Known;
 pub use metric::{Answer, Handler, Metric, MetricSettings, POD_NAME, Reading, Resource, Source};
 pub use plan::{Input, Plan, filter_names, is_of, plan};

@@ -5,13 +5,15 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
 use super::envoy_filter::patches;
+use super::global::{Global, RateLimitService};
 use super::inputs::{Inputs, material};
 use super::known::{Known, choose};
-use super::limit::{Limit, Rule, custom, pods_of};
+use super::limit::{Kind, Limit, Rule, custom, pods_of};
 use super::metric::Metric;
 use super::ratio::Ratio;
 use super::refusal::Refusal;
 use super::status::{Report, in_force};
+use super::target::Listeners;
 use crate::api::{Descriptor, LimiterSet, SmartLimiter, reasons};
 use crate::fence::{MANAGED_BY, MANAGER};
 use crate::graph::{Graph, Labels, ObjectKey};
@@ -21,6 +23,9 @@ use crate::istio::{EnvoyFilter, EnvoyFilterSpec, REVISION, WorkloadSelector};
 const BASE: &str = "_base";
 /// When the limits of all pods are applied: after what has no priority. Those of subsets come one later.
 const PRIORITY: i32 = 10;
+
+/// How many headers Envoy's filters add at most.
+const MAX_HEADERS: usize = 10;
 
 /// What is decided upon.
 #[derive(Debug)]
@@ -33,6 +38,8 @@ pub struct Input<'a> {
     pub graph: &'a Graph,
     /// What is known of the metrics that its expressions name.
     pub metrics: Known<'a>,
+    /// What counts for limits that all pods share; none if there is no such service.
+    pub service: Option<&'a RateLimitService>,
 }
 
 /// What is to be written.
@@ -92,11 +99,15 @@ pub fn plan(input: &Input<'_>) -> Plan {
 /// The labels of all pods of the limiter.
 fn base(input: &Input<'_>) -> Result<Labels, Refusal> {
     let spec = &input.limiter.spec;
-    if spec.host.as_ref().is_some_and(|host| !host.is_empty()) {
-        return Err(Refusal::not_supported("spec.host is not supported yet"));
-    }
     if !spec.workload_selector.is_empty() {
         return Ok(Labels::from(spec.workload_selector.clone()));
+    }
+    if let Some(host) = spec.host.as_ref().filter(|host| !host.is_empty()) {
+        let message = format!(
+            "spec.host does not say which proxies: name the labels of the pods of {host} in workloadSelector, \
+             such as those of its ServiceEntry's workloadSelector"
+        );
+        return Err(Refusal::not_supported(message));
     }
     let key = ObjectKey::of(input.limiter);
     let missing =
@@ -130,7 +141,13 @@ fn add_set(
     let limits = limits(input, base, (subset, set), names, plan);
     if !limits.is_empty() {
         let all: Vec<_> = of_all.iter().chain(&limits).cloned().collect();
-        apply(input, subset, build(input.limiter, subset, &labels, &all), plan);
+        if all.iter().map(|limit| limit.headers.len()).sum::<usize>() > MAX_HEADERS {
+            let message =
+                format!("sets.{subset}: the limits have more than {MAX_HEADERS} headers_to_add together");
+            plan.report.leave_out_set(subset, Refusal::invalid(message));
+        } else {
+            apply(input, subset, build(input, subset, &labels, &all), plan);
+        }
     }
     limits
 }
@@ -143,10 +160,10 @@ fn limits(
     names: &mut BTreeSet<(String, String)>,
     plan: &mut Plan,
 ) -> Vec<Limit> {
-    let mut limits = Vec::new();
+    let (mut limits, mut alone) = (Vec::new(), BTreeSet::new());
     for (number, descriptor) in set.descriptor.iter().enumerate() {
         let limit = unique(descriptor, names)
-            .and_then(|()| add_limit(input, base, (subset, number), descriptor, plan));
+            .and_then(|()| add_limit(input, base, (subset, number), descriptor, &mut alone, plan));
         match limit {
             Ok(Some(limit)) => {
                 plan.report.in_force(subset, in_force(descriptor, &limit));
@@ -210,10 +227,15 @@ fn add_limit(
     base: &Labels,
     (subset, number): (&str, usize),
     descriptor: &Descriptor,
+    alone: &mut BTreeSet<(Kind, Listeners)>,
     plan: &mut Plan,
 ) -> Result<Option<Limit>, Refusal> {
     let spec = &input.limiter.spec;
     let rule = Rule::of(descriptor, spec.target.as_ref(), spec.gateway)?;
+    if rule.is_global() && input.service.is_none() {
+        let message = "action.strategy global needs the rate limit service: limiter.global.enabled in the chart's values";
+        return Err(Refusal::new(reasons::NO_RATE_LIMIT_SERVICE, message));
+    }
     let key = ObjectKey::of(input.limiter);
     let mut pods = BTreeMap::new();
     for name in rule.pods(subset) {
@@ -227,7 +249,12 @@ fn add_limit(
         Inputs::Fallback => rule.outcome_without(subset, &pods)?,
         Inputs::NoLimit | Inputs::Awaited => None,
     };
-    quota.map(|quota| rule.limit(format!("{key}/{subset}/{number}"), quota)).transpose()
+    match rule.alone().filter(|_| quota.is_some()) {
+        Some(place) if !alone.insert(place) => {
+            Err(Refusal::invalid("another descriptor has this action.strategy for the same port"))
+        }
+        _ => quota.map(|quota| rule.limit(format!("{key}/{subset}/{number}"), quota)).transpose(),
+    }
 }
 
 /// The names of the `EnvoyFilter`s that a limiter may have by its spec.
@@ -242,13 +269,15 @@ pub(super) fn name(limiter: &SmartLimiter, subset: &str) -> String {
     format!("{}.{}{subset}.ratelimit", key.name, key.namespace)
 }
 
-fn build(limiter: &SmartLimiter, subset: &str, labels: &Labels, limits: &[Limit]) -> EnvoyFilter {
+fn build(input: &Input<'_>, subset: &str, labels: &Labels, limits: &[Limit]) -> EnvoyFilter {
+    let limiter = input.limiter;
+    let global = input.service.map(|service| Global { service, denies: limiter.spec.failure_mode_deny });
     let key = ObjectKey::of(limiter);
     let base = (subset != BASE).then(|| format!("{key}/{BASE}"));
     let spec = EnvoyFilterSpec {
         workload_selector: Some(WorkloadSelector { labels: labels.as_map().clone() }),
         priority: Some(PRIORITY + i32::from(base.is_some())),
-        config_patches: patches(&format!("{key}/{subset}"), base.as_deref(), limits),
+        config_patches: patches(&format!("{key}/{subset}"), base.as_deref(), limits, global),
     };
     let mut filter = EnvoyFilter::new(&name(limiter, subset), spec);
     filter.metadata.namespace = limiter.namespace();

@@ -126,7 +126,8 @@ pub(super) fn in_force(descriptor: &Descriptor, limit: &Limit) -> Descriptor {
     "true".clone_into(&mut computed.condition);
     if let Some(action) = &mut computed.action {
         action.quota = limit.bucket.tokens.to_string();
-        action.fill_interval = Some(seconds(limit.bucket.interval));
+        let asked = action.fill_interval.is_some();
+        action.fill_interval = asked.then(|| seconds(limit.bucket.interval));
     }
     computed
 }

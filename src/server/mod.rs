@@ -45,6 +45,32 @@ pub async fn serve(
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
+/// Serves health and metrics of a part that has no graph, on `listener` until `stop` is cancelled. It is ready until
+/// `stopping` is.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn serve_alone(
+    listener: TcpListener,
+    registry: Registry,
+    stopping: CancellationToken,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let registry = Arc::new(registry);
+    let ready = async move || {
+        if stopping.is_cancelled() {
+            (StatusCode::SERVICE_UNAVAILABLE, "it is stopping\n")
+        } else {
+            (StatusCode::OK, "ok\n")
+        }
+    };
+    let router = Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(async move || text(&registry)));
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
 /// Alive is who still takes changes in: a stuck owner of the graph is a reason to restart.
 async fn livez(State(served): State<Served>) -> impl IntoResponse {
     match timeout(PATIENCE, served.mesh.settled()).await {
@@ -63,8 +89,13 @@ async fn readyz(State(served): State<Served>) -> impl IntoResponse {
 }
 
 async fn metrics(State(served): State<Served>) -> impl IntoResponse {
+    text(&served.registry)
+}
+
+/// The metrics, or why they cannot be written.
+fn text(registry: &Registry) -> impl IntoResponse + use<> {
     let mut text = String::new();
-    match encode(&mut text, &served.registry) {
+    match encode(&mut text, registry) {
         Ok(()) => Ok(([(CONTENT_TYPE, METRICS_TYPE)], text)),
         Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }

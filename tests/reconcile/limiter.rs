@@ -83,7 +83,7 @@ impl Bench {
         let fences = Context::new(client, None, mesh.clone(), caches, switch, settings(), metrics);
         let ((limiters, writer), (filters, filter_writer)) = (store(), store());
         let caches = Arc::new(LimiterCaches::new(limiters, filters));
-        let context = LimiterContext::new(&fences, Named::default(), caches);
+        let context = LimiterContext::new(&fences, Named::default(), caches, None);
         let asked = Arc::new(MetricSettings { pod_metrics: true, ..MetricSettings::default() });
         let readings = Readings::default();
         let context = context.knowing(asked.clone(), readings.clone());

@@ -86,6 +86,12 @@ sds_config:
 {{- if $asked.ca.configMap -}}
 {{- $prometheus = set $prometheus "caFile" "/etc/palisade-prometheus/ca.crt" -}}
 {{- end -}}
+{{- $limiter := pick .Values.limiter "enabled" -}}
+{{- if and .Values.limiter.enabled .Values.limiter.global.enabled -}}
+{{- $host := printf "palisade-rate-limit.%s.svc.%s" .Release.Namespace .Values.clusterDomain -}}
+{{- $limiter = set $limiter "rateLimitService" (dict "host" $host "port" 18092 "timeout" .Values.limiter.global.timeout) -}}
+{{- $fence = set $fence "stableHost" (append .Values.fence.stableHost $host | uniq) -}}
+{{- end -}}
 {{- $istio := pick .Values.istio "revisions" "strictRevision" -}}
-{{ dict "fence" $fence "autoFence" .Values.autoFence "external" (pick .Values.external "serviceEntries" "hosts" "maxPerNamespace") "prometheus" $prometheus "proxyMetrics" .Values.proxyMetrics "limiter" .Values.limiter "istio" $istio | toPrettyJson }}
+{{ dict "fence" $fence "autoFence" .Values.autoFence "external" (pick .Values.external "serviceEntries" "hosts" "maxPerNamespace") "prometheus" $prometheus "proxyMetrics" .Values.proxyMetrics "limiter" $limiter "istio" $istio | toPrettyJson }}
 {{- end }}

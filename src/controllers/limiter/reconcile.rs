@@ -17,7 +17,7 @@ use crate::controllers::work_queue::work;
 use crate::controllers::write::Writer;
 use crate::graph::ObjectKey;
 use crate::istio::EnvoyFilter;
-use crate::limiter::{Input, Known, MetricSettings, Plan, filter_names, is_of, plan};
+use crate::limiter::{Input, Known, MetricSettings, Plan, RateLimitService, filter_names, is_of, plan};
 use crate::sources::limiter_metrics::Readings;
 
 /// When it is looked again whether an `EnvoyFilter` that is in the way is gone: others' are not watched.
@@ -29,17 +29,23 @@ pub struct LimiterContext {
     caches: Arc<LimiterCaches>,
     writer: Writer,
     named: Named,
+    service: Option<RateLimitService>,
     settings: Arc<MetricSettings>,
     readings: Readings,
 }
 
 impl LimiterContext {
-    /// What the reconciler works with, next to that of fences.
+    /// What the reconciler works with, next to that of fences; `service` counts for limits that all pods share.
     #[must_use]
-    pub fn new(fences: &Context, named: Named, caches: Arc<LimiterCaches>) -> Self {
+    pub fn new(
+        fences: &Context,
+        named: Named,
+        caches: Arc<LimiterCaches>,
+        service: Option<RateLimitService>,
+    ) -> Self {
         let (mesh, _, _, writer) = fences.parts();
         let (settings, readings) = (Arc::default(), Readings::default());
-        Self { mesh, caches, writer, named, settings, readings }
+        Self { mesh, caches, writer, named, service, settings, readings }
     }
 
     /// The same with metrics: those that there are, and what is known of them.
@@ -108,7 +114,7 @@ impl LimiterContext {
             differing: &known.differing,
             now: Timestamp::now(),
         };
-        plan(&Input { limiter, filters: &filters, graph: &graph, metrics })
+        plan(&Input { limiter, filters: &filters, graph: &graph, metrics, service: self.service.as_ref() })
     }
 
     /// The limiter's `EnvoyFilter`s: those that a watch has shown, and those that we have just written.

@@ -69,7 +69,8 @@ impl Bench {
             differing: &self.differing,
             now: self.now,
         };
-        let input = Input { limiter: &self.limiter, filters: &self.filters, graph: &self.graph, metrics };
+        let (limiter, filters, graph) = (&self.limiter, &self.filters, &self.graph);
+        let input = Input { limiter, filters, graph, metrics, service: None };
         let plan = plan(&input);
         self.differing.clone_from(&plan.differing);
         let wanted = plan.metrics.iter().map(|metric| {

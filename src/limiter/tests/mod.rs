@@ -1,18 +1,21 @@
 //! Tables and properties of what limits come to.
 
 mod expressions;
+mod global;
 mod matchers;
 mod metrics;
 mod plans;
 mod properties;
 mod quotas;
+mod under_way;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::{Input, Known, MetricSettings, Plan, plan};
+use super::{Input, Known, MetricSettings, Plan, RateLimitService, plan};
 use crate::api::{SmartLimiter, SmartLimiterStatus};
 use crate::graph::{Change, DestinationRule, Graph, Labels, ObjectKey, Pod, Service};
 use crate::istio::EnvoyFilter;
@@ -93,11 +96,28 @@ fn decide(limiter: &SmartLimiter) -> Plan {
 }
 
 fn decide_with(limiter: &SmartLimiter, filters: &[Arc<EnvoyFilter>], graph: &Graph) -> Plan {
+    decide_by(limiter, filters, graph, Some(&service()))
+}
+
+fn decide_by(
+    limiter: &SmartLimiter,
+    filters: &[Arc<EnvoyFilter>],
+    graph: &Graph,
+    service: Option<&RateLimitService>,
+) -> Plan {
     let settings = MetricSettings::default();
     let (readings, differing) = (BTreeMap::new(), BTreeMap::new());
     let now = jiff::Timestamp::UNIX_EPOCH;
     let metrics = Known { settings: &settings, readings: &readings, differing: &differing, now };
-    plan(&Input { limiter, filters, graph, metrics })
+    plan(&Input { limiter, filters, graph, metrics, service })
+}
+
+fn service() -> RateLimitService {
+    RateLimitService {
+        host: "limits.example.com".to_owned(),
+        port: 18092,
+        timeout: SignedDuration::from_millis(100),
+    }
 }
 
 fn status(limiter: &SmartLimiter, plan: &Plan) -> SmartLimiterStatus {

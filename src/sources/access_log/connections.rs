@@ -19,7 +19,7 @@ use super::limits;
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// The connections of `listener`, for ever. Those beyond `most` at a time wait in the listener's backlog.
-pub(super) fn accept(listener: TcpListener, most: usize) -> impl Stream<Item = io::Result<Connection>> {
+pub(crate) fn accept(listener: TcpListener, most: usize) -> impl Stream<Item = io::Result<Connection>> {
     let slots = Arc::new(Semaphore::new(most));
     stream::unfold((listener, slots), async |(listener, slots)| {
         let slot = slot(&slots).await?;
@@ -33,7 +33,7 @@ pub(super) fn accept(listener: TcpListener, most: usize) -> impl Stream<Item = i
 
 async fn slot(slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     if slots.available_permits() == 0 {
-        warn!("too many access log connections; new ones have to wait");
+        warn!("too many connections; new ones have to wait");
     }
     slots.clone().acquire_owned().await.ok()
 }
@@ -42,7 +42,7 @@ async fn accept_one(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((tcp, _)) => return prompt(tcp),
-            Err(error) => warn!(%error, "cannot accept an access log connection"),
+            Err(error) => warn!(%error, "cannot accept a connection"),
         }
         tokio::time::sleep(AFTER_FAILURE).await;
     }
@@ -52,7 +52,7 @@ async fn accept_one(listener: &TcpListener) -> TcpStream {
 /// waits.
 fn prompt(tcp: TcpStream) -> TcpStream {
     if let Err(error) = tcp.set_nodelay(true) {
-        debug!(%error, "an access log connection may be slow");
+        debug!(%error, "a connection may be slow");
     }
     tcp
 }
@@ -65,7 +65,7 @@ async fn spoken(connection: Connection) -> Option<Connection> {
 
 /// A connection that holds its slot until it is closed.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     tcp: TcpStream,
     _slot: OwnedSemaphorePermit,
 }

@@ -17,7 +17,7 @@
 //! Who may connect is the network's and the mesh's business; what is sent is not trusted. Everything that a
 //! peer can make grow has a limit in [`limits`], and no input can end more than the stream that carried it.
 
-mod connections;
+pub(crate) mod connections;
 mod detours;
 mod entry;
 mod identity;

@@ -15,6 +15,8 @@ pub struct Limiter<'a> {
     pub selector: &'a str,
     /// Whether the pods are gateways.
     pub gateway: bool,
+    /// Whether requests are refused that the rate limit service has no answer for.
+    pub failure_mode_deny: bool,
     /// The descriptors for all pods, in YAML.
     pub descriptors: Vec<String>,
 }
@@ -28,10 +30,10 @@ impl Limiter<'_> {
 
 /// Applies a limiter.
 pub async fn limiter(world: &World, namespace: &str, name: &str, of: &Limiter<'_>) -> Result<()> {
-    let Limiter { selector, gateway, descriptors } = of;
+    let Limiter { selector, gateway, failure_mode_deny, descriptors } = of;
     let manifest = format!(
         "{{apiVersion: microservice.slime.io/v1alpha2, kind: SmartLimiter, metadata: {{name: {name}, namespace: {namespace}}}, \
-         spec: {{workloadSelector: {{{selector}}}, gateway: {gateway}, sets: {{_base: {{descriptor: [{}]}}}}}}}}",
+         spec: {{workloadSelector: {{{selector}}}, gateway: {gateway}, failureModeDeny: {failure_mode_deny}, sets: {{_base: {{descriptor: [{}]}}}}}}}}",
         descriptors.join(", ")
     );
     world.mesh.apply(&manifest).await
@@ -53,7 +55,7 @@ pub async fn until_limits(world: &World, pod: &str, listener: &str, expected: &[
         let (chains, configs) = (chains(world, pod, listener).await?, configs(world, pod).await?);
         ensure!(!chains.is_empty(), "it has no HTTP filter chain");
         for filters in chains {
-            let mut limits: Vec<_> = filters.iter().map(|name| buckets(&configs, name).len()).collect();
+            let mut limits: Vec<_> = filters.iter().map(|name| limits(&configs, name)).collect();
             limits.sort_unstable();
             ensure!(limits == expected, "{filters:?} have {limits:?}");
         }
@@ -69,6 +71,11 @@ pub async fn tokens(world: &World, pod: &str, listener: &str) -> Result<Vec<u64>
     let (chains, configs) = (chains(world, pod, listener).await?, configs(world, pod).await?);
     let filters = chains.first().context("it has no HTTP filter chain")?;
     Ok(filters.iter().flat_map(|name| buckets(&configs, name)).collect())
+}
+
+/// How many limits a filter has.
+fn limits(configs: &BTreeMap<String, Value>, filter: &str) -> usize {
+    configs.get(filter).and_then(|config| config["rate_limits"].as_array()).map_or(0, Vec::len)
 }
 
 /// What the buckets of a filter hold.

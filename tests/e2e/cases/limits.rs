@@ -35,6 +35,7 @@ pub async fn run(world: &World) -> Result<()> {
     nothing_is_written(world).await.context("nothing changes")?;
     drift(world).await.context("drift")?;
     gone(world).await.context("a limiter goes")?;
+    switched_off(world).await.context("limits are switched off")?;
     nothing_was_rejected(world, &[&format!("{NS}/web"), CALLER, &format!("{PALISADE}/global-proxy")]).await
 }
 
@@ -45,29 +46,42 @@ fn quota(number: u32, more: &str) -> String {
     )
 }
 
-async fn by_what_requests_have(world: &World) -> Result<()> {
-    let neighbour = "{.items[0].status.podIP}";
-    let pods =
-        ["get", "pods", "-n", NS, "--selector=app=neighbour", &format!("--output=jsonpath={neighbour}")];
-    let address = world.mesh.kubectl(&pods).await?;
+/// Limits by everything that requests may be matched by; one of them from `address`.
+fn by_all_kinds_of_match(address: &str) -> Vec<String> {
     let inbound = "target: {direction: inbound, port: 8080}";
     let of =
         |number, matches: &str, more: &str| quota(number, &format!("match: [{matches}], {inbound}, {more}"));
-    let descriptors = [
+    vec![
         of(3, "{name: x-exact, exact_match: 'a'}", "rateLimitHeaders: true"),
         of(2, "{name: user, prefixMatch: v, matchSource: QueryMatch}", ""),
         of(4, "{name: ':method', exact_match: POST}", ""),
-        of(2, &format!("{{exact_match: '192.0.2.1,{}', matchSource: SourceIpMatch}}", address.trim()), ""),
+        of(2, &format!("{{exact_match: '192.0.2.1,{address}', matchSource: SourceIpMatch}}"), ""),
         of(1, "{name: x-shadow, present_match: true}", "shadow: true"),
         of(
             3,
             "{name: x-regex, regex_match: 'a+b'}, {name: x-regex, exact_match: aab, invert_match: true}",
             "",
         ),
-    ];
-    limiter(world, NS, "web", &Limiter::of(&descriptors)).await?;
+        of(2, "{name: x-each, present_match_separate: true}", ""),
+        of(
+            3,
+            "{matchSource: SourceIpMatch, present_match_separate: true}, {name: x-address, present_match: true}",
+            "",
+        ),
+        of(1, "{name: x-suffix, suffix_match: end}", "")
+            .replace("strategy", "headers_to_add: [{key: x-why, value: '100% used'}], strategy"),
+        of(2, "{name: x-empty, is_exact_match_empty: true}", ""),
+    ]
+}
+
+async fn by_what_requests_have(world: &World) -> Result<()> {
+    let neighbour = "{.items[0].status.podIP}";
+    let pods =
+        ["get", "pods", "-n", NS, "--selector=app=neighbour", &format!("--output=jsonpath={neighbour}")];
+    let address = world.mesh.kubectl(&pods).await?;
+    limiter(world, NS, "web", &Limiter::of(&by_all_kinds_of_match(address.trim()))).await?;
     // The one by address is two: one for each of them.
-    until_limits(world, &format!("{NS}/web"), "virtualInbound", &[7]).await?;
+    until_limits(world, &format!("{NS}/web"), "virtualInbound", &[11]).await?;
     world.until_limiter_said(NS, "web", "Ready", ("True", "Limiting")).await?;
     for (what, options, url, expected) in [
         ("a header", &["--header", "x-exact:a"][..], WEB, 3),
@@ -77,6 +91,13 @@ async fn by_what_requests_have(world: &World) -> Result<()> {
         ("a method", &["--method", "POST"], WEB, 4),
         ("two operators", &["--header", "x-regex:aaab"], WEB, 3),
         ("what the second excludes", &["--header", "x-regex:aab"], WEB, 8),
+        ("each value", &["--header", "x-each:a"], WEB, 2),
+        ("each other value", &["--header", "x-each:b"], WEB, 2),
+        ("each address", &["--header", "x-address:1"], WEB, 3),
+        ("an end", &["--header", "x-suffix:the-end"], WEB, 1),
+        ("another end", &["--header", "x-suffix:end-of"], WEB, 8),
+        ("no value", &["--header", "x-empty:"], WEB, 2),
+        ("some value", &["--header", "x-empty:1"], WEB, 8),
         ("nothing that is limited", &[], WEB, 8),
     ] {
         let passed = admitted(world, CALLER, url, options, 8).await.context(what)?;
@@ -88,6 +109,7 @@ async fn by_what_requests_have(world: &World) -> Result<()> {
     let answer =
         world.mesh.exec(CALLER, &["curl", "--silent", "--include", "--header", "x-exact: a", WEB]).await?;
     ensure!(answer.contains("429") && answer.contains("x-ratelimit-limit: 3"), "{answer}");
+    ensure!(answer.contains("x-why: 100% used"), "{answer}");
     Ok(())
 }
 
@@ -115,7 +137,7 @@ async fn counted(world: &World) -> Result<(u64, u64)> {
 async fn several_limiters(world: &World) -> Result<()> {
     let second = [quota(5, "match: [{name: x-second, exact_match: 'a'}], target: {port: 0}")];
     limiter(world, NS, "second", &Limiter { selector: "app: web", ..Limiter::of(&second) }).await?;
-    until_limits(world, &format!("{NS}/web"), "virtualInbound", &[1, 7]).await?;
+    until_limits(world, &format!("{NS}/web"), "virtualInbound", &[1, 11]).await?;
     let passed = admitted(world, CALLER, WEB, &["--header", "x-second:a"], 8).await?;
     ensure!(passed == 5, "by the second: {passed} of 8 passed");
     let passed = admitted(world, CALLER, WEB, &["--header", "x-exact:a"], 8).await?;
@@ -176,7 +198,7 @@ async fn bad_input(world: &World) -> Result<()> {
             "InvalidDescriptor",
         ),
         ("twice", vec![named.clone(), named], "DuplicateName"),
-        ("global", vec![quota(1, target).replace("single", "global")], "NotSupported"),
+        ("global", vec![quota(1, target).replace("single", "global")], "NoRateLimitService"),
         ("metrics", vec![quota(1, target).replace("'true'", "'{{.v1.cpu.sum}}>10'")], "NotSupported"),
     ] {
         limiter(world, NS, name, &Limiter { selector: "app: other", ..Limiter::of(&descriptors) }).await?;
@@ -236,6 +258,31 @@ async fn gone(world: &World) -> Result<()> {
     let passed = admitted(world, CALLER, WEB, &["--header", "x-exact:a"], 8).await?;
     ensure!(passed == 8, "{passed} of 8 passed");
     Ok(())
+}
+
+/// What is in force stays, what comes is left alone, and the operator may not even write it; until it is switched on again.
+async fn switched_off(world: &World) -> Result<()> {
+    let account = format!("--as=system:serviceaccount:{PALISADE}:palisade");
+    let may = ["auth", "can-i", "create", "envoyfilters.networking.istio.io", "-n", NS, &account];
+    world.mesh.kubectl(&may).await.context("it may not write EnvoyFilters before")?;
+    world.install_with(&["limiter.enabled=false"]).await?;
+    world.mesh.rollout(PALISADE).await?;
+    ensure!(world.mesh.kubectl(&may).await.is_err(), "it may write EnvoyFilters");
+    limiter(
+        world,
+        NS,
+        "later",
+        &Limiter { selector: "app: web", ..Limiter::of(&[quota(1, "target: {port: 8080}")]) },
+    )
+    .await?;
+    // That it fences shows that it had the time to limit.
+    world.fence(NS, "neighbour", "{enable: true, workloadSelector: {labels: {app: neighbour}}}").await?;
+    let passed = admitted(world, CALLER, WEB, &[], 8).await?;
+    ensure!(passed == 8, "switched off: {passed} of 8 passed");
+    until_limits(world, &format!("{NS}/other"), "virtualInbound", &[1, 1]).await?;
+    world.install().await?;
+    world.until_limiter_said(NS, "later", "Ready", ("True", "Limiting")).await?;
+    until_limits(world, &format!("{NS}/web"), "virtualInbound", &[1]).await
 }
 
 /// None of these proxies has rejected anything, nor has any other told istiod of it.

@@ -23,7 +23,9 @@ mod limited;
 mod limits;
 mod limits_average;
 mod limits_gateway;
+mod limits_global;
 mod limits_metrics;
+mod limits_under_way;
 mod live;
 mod mute;
 mod names;
@@ -91,6 +93,8 @@ fn main() -> Result<()> {
         case("quiet", |world| quiet::run(world).boxed_local()),
         case("limits", |world| limits::run(world).boxed_local()),
         case("limits-gateway", |world| limits_gateway::run(world).boxed_local()),
+        case("limits-global", |world| limits_global::run(world).boxed_local()),
+        case("limits-under-way", |world| limits_under_way::run(world).boxed_local()),
         case("limits-average", |world| limits_average::run(world).boxed_local()),
         case("limits-metrics", |world| limits_metrics::run(world).boxed_local()),
         case("bad-input", |world| bad_input::run(world).boxed_local()),

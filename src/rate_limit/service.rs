@@ -1,0 +1,110 @@
+//! The gRPC service, written out: it has one method, and generated code would bring the full messages along.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use foldhash::fast::RandomState;
+use tokio::sync::Semaphore;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, http};
+use tonic::server::{Grpc, NamedService, UnaryService};
+use tonic::{Request, Response, Status};
+use tonic_prost::ProstCodec;
+use tracing::debug;
+
+use super::answer::{Refused, answer};
+use super::buckets::Buckets;
+use super::metrics::{Metrics, Outcome};
+use super::wire::{RateLimitRequest, RateLimitResponse};
+
+const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+/// Bytes of one request: each descriptor may carry a header of the request.
+const MESSAGE: usize = 64 << 10;
+/// Requests at a time; they wait for nothing but their own bytes.
+const REQUESTS: usize = 512;
+
+/// `envoy.service.ratelimit.v3.RateLimitService`.
+#[derive(Clone, Debug)]
+pub(super) struct RateLimitService {
+    /// Held for the time of some look-ups, never across an await.
+    buckets: Arc<Mutex<Buckets<RandomState>>>,
+    began: Instant,
+    slots: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+impl RateLimitService {
+    /// With buckets in `memory` bytes at most.
+    pub(super) fn new(memory: usize, metrics: Metrics) -> Self {
+        let buckets = Arc::new(Mutex::new(Buckets::new(memory)));
+        Self { buckets, began: Instant::now(), slots: Arc::new(Semaphore::new(REQUESTS)), metrics }
+    }
+
+    fn answer(&self, request: RateLimitRequest) -> Result<RateLimitResponse, Status> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let answered = answer(&mut buckets, request, self.began.elapsed());
+        self.metrics.kept(buckets.len());
+        drop(buckets);
+        match answered {
+            Ok((response, outcome)) => {
+                self.metrics.answered(outcome);
+                Ok(response)
+            }
+            Err(refused) => Err(self.refuse(refused)),
+        }
+    }
+
+    /// The caller's proxy then does what its limiter says for a service that does not answer.
+    fn refuse(&self, refused: Refused) -> Status {
+        debug!(%refused, "a request has no answer");
+        if refused == Refused::Full {
+            self.metrics.answered(Outcome::Full);
+            return Status::resource_exhausted(refused.to_string());
+        }
+        self.metrics.answered(Outcome::Invalid);
+        Status::invalid_argument(refused.to_string())
+    }
+}
+
+impl NamedService for RateLimitService {
+    const NAME: &'static str = "envoy.service.ratelimit.v3.RateLimitService";
+}
+
+impl Service<http::Request<Body>> for RateLimitService {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move {
+            if request.uri().path() != SHOULD_RATE_LIMIT {
+                return Ok(Status::unimplemented("only ShouldRateLimit is served").into_http());
+            }
+            let Ok(_slot) = service.slots.clone().try_acquire_owned() else {
+                service.metrics.answered(Outcome::TooMany);
+                return Ok(Status::resource_exhausted("too many requests at a time").into_http());
+            };
+            let codec = ProstCodec::<RateLimitResponse, RateLimitRequest>::new();
+            let mut grpc = Grpc::new(codec).max_decoding_message_size(MESSAGE);
+            Ok(grpc.unary(ShouldRateLimit(service), request).await)
+        })
+    }
+}
+
+struct ShouldRateLimit(RateLimitService);
+
+impl UnaryService<RateLimitRequest> for ShouldRateLimit {
+    type Response = RateLimitResponse;
+    type Future = std::future::Ready<Result<Response<RateLimitResponse>, Status>>;
+
+    fn call(&mut self, request: Request<RateLimitRequest>) -> Self::Future {
+        std::future::ready(self.0.answer(request.into_inner()).map(Response::new))
+    }
+}
