@@ -8,7 +8,7 @@ use bed::mesh::{Load, PROMETHEUS_URL, Writes};
 use bed::wait::until;
 
 use crate::fixtures::{counted_client, server};
-use crate::limited::{Limiter, admitted, limiter, tokens};
+use crate::limited::{Limiter, admitted, limiter, tokens, until_limits};
 use crate::world::{SOON, World};
 
 const NS: &str = "limits-metrics";
@@ -113,6 +113,8 @@ async fn load(world: &World) -> Result<Load> {
 }
 
 async fn comes_and_goes(world: &World) -> Result<()> {
+    // With the last limit of a limiter its filter goes, and connections that were open have it until they are drained.
+    until_limits(world, &format!("{NS}/web"), "virtualInbound", &[1]).await?;
     let passed = admitted(world, CALLER, WEB, &[], 10).await?;
     ensure!(passed == 10, "without a limit, {passed} of 10 requests pass");
     let load = load(world).await?;
