@@ -1,5 +1,7 @@
 //! Where a fence is heading, and the next step of its `Sidecar` on the way.
 
+use std::sync::Arc;
+
 use super::adoption::scope;
 use super::egress::Step;
 use super::handover::Goal;
@@ -8,14 +10,17 @@ use super::sidecar::{Content, build, is_up_to_date};
 use super::stance::Stance;
 use super::{Egress, Input, Scope, SidecarAction};
 use crate::graph::Labels;
-use crate::istio::Sidecar;
+use crate::istio::{Sidecar, SidecarSpec};
 
 impl Situation<'_> {
     /// Whom to select, in which state their proxies are, and where they are heading. Pods that change hands do so
     /// while everything is routed, so a selector changes only then, and stays as it is while a fence opens.
     pub(super) fn course(&self, stance: &Stance, wanted: Scope) -> (Labels, Egress, Goal) {
         let goal = match stance {
-            Stance::Withdraw(_) => self.original().map_or(Goal::Open, |was| Goal::Back(scope(&was))),
+            Stance::Withdraw(_) => {
+                let back = self.original().map(Arc::new).or_else(|| self.heir());
+                back.map_or(Goal::Open, |theirs| Goal::Back(scope(&theirs)))
+            }
             Stance::Wait(_) => Goal::Wide,
             Stance::Enforce if self.others().is_beside_a_move() => Goal::Wide,
             Stance::Enforce => Goal::Trimmed(wanted),
@@ -46,19 +51,39 @@ impl Situation<'_> {
         }
         let in_place = self.original().is_some();
         let step = current.head_for(goal, in_place, self.input.now, &self.input.settings.timings);
-        let goes = self.own.is_some() && !in_place && !step.egress.diverted;
+        let goes = self.own.is_some() && !in_place && step.egress == self.without(goal);
         if goes && self.others().is_beside_a_trimmed_one() {
             return Step { egress: current.clone(), wake: None };
         }
         step
     }
 
-    pub(super) fn action(&self, labels: &Labels, step: &Step) -> SidecarAction {
+    /// The `Sidecar` of somebody else that all pods of the fence's own get when that is gone, unless it lists everything
+    /// or has listeners for some ports only. If another fence is about, all Sidecars are to be wide instead.
+    fn heir(&self) -> Option<Arc<SidecarSpec>> {
+        self.own.as_ref().filter(|_| self.original().is_none() && !self.others().has_neighbours())?;
+        let spec = &self.input.graph.heir(&self.key)?.spec;
+        let plain = spec.egress.iter().all(|listener| listener.port.is_none() && listener.bind.is_empty());
+        (plain && scope(spec) != Scope::Everything).then(|| spec.clone())
+    }
+
+    /// What the pods' proxies are told without the fence.
+    fn without(&self, goal: &Goal) -> Egress {
+        let route = if let Goal::Back(theirs) = goal { theirs.clone() } else { self.base() };
+        Egress { route, ..Egress::open() }
+    }
+
+    pub(super) fn action(&self, labels: &Labels, step: &Step, goal: &Goal) -> SidecarAction {
         let Input { fence, settings, .. } = self.input;
-        let (composed, original) = (self.others().composed(), self.original());
-        let content =
-            Content { labels, egress: &step.egress, composed: &composed, original: original.as_ref() };
-        let as_before = step.egress == Egress { route: self.base(), ..Egress::open() };
+        let (composed, original, heir) = (self.others().composed(), self.original(), self.heir());
+        let content = Content {
+            labels,
+            egress: &step.egress,
+            composed: &composed,
+            original: original.as_ref(),
+            heir: heir.as_deref(),
+        };
+        let as_before = step.egress == self.without(goal);
         match &self.own {
             None if as_before => SidecarAction::Leave,
             // Without labels it would be everybody's.

@@ -15,7 +15,8 @@ pub(super) enum Goal {
     Wide,
     /// No `Sidecar`.
     Open,
-    /// The `Sidecar` of somebody else that the fence took over, as it was: it routes to this much.
+    /// The `Sidecar` of somebody else, which routes to this much: the one that the fence took over, as it was, or the one
+    /// that its pods get when its own is gone.
     Back(Scope),
 }
 
@@ -34,7 +35,7 @@ impl Egress {
     pub(super) fn head_for(&self, goal: &Goal, in_place: bool, now: Timestamp, timings: &Timings) -> Step {
         match goal {
             Goal::Back(base) => self.retreat(base, now, timings),
-            _ if in_place && !self.diverted => self.embark(goal.scope(), now, timings),
+            _ if !self.diverted && (in_place || !self.is_wide()) => self.embark(goal.scope(), now, timings),
             Goal::Trimmed(target) => self.advance(target, now, timings),
             Goal::Wide if !self.diverted => self.advance(&Scope::nothing(), now, timings),
             Goal::Wide if self.is_wide() => Step { egress: self.clone(), wake: self.turning(now, timings) },
@@ -47,7 +48,7 @@ impl Egress {
         self.route == Scope::Everything
     }
 
-    /// The first steps with a `Sidecar` that was somebody else's: what is to be routed gets clusters, the global proxy's
+    /// The first steps from a state that is, or was to be, somebody else's: what is to be routed gets clusters, the global proxy's
     /// among them, and then the catch-all turns, while no route changes.
     fn embark(&self, target: &Scope, now: Timestamp, timings: &Timings) -> Step {
         self.warm(target, now, timings)
@@ -57,6 +58,9 @@ impl Egress {
     /// The next step back to a `Sidecar` of somebody else that routes to `base`: the same backwards, and then what else
     /// had clusters drains.
     fn retreat(&self, base: &Scope, now: Timestamp, timings: &Timings) -> Step {
+        if !self.diverted && self.route != *base {
+            return self.embark(base, now, timings);
+        }
         if !self.diverted {
             let drained = self.drained_at(timings).filter(|at| *at > now);
             let before = || Self { route: base.clone(), ..Self::open() };

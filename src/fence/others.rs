@@ -125,6 +125,10 @@ impl<'a> Others<'a> {
         self.neighbours().any(|other| self.graph.is_wide(other.fence) == Some(false))
     }
 
+    pub(super) fn has_neighbours(self) -> bool {
+        self.neighbours().next().is_some()
+    }
+
     fn neighbours(self) -> impl Iterator<Item = Self> {
         self.graph.neighbours(self.fence).into_iter().map(move |other| self.seen_by(other))
     }

@@ -25,6 +25,9 @@ pub const ROUTES_ADDED: &str = "palisade.io/routes-added";
 /// The annotation that says since when the `Sidecar` routes to everything, and only has calls to unknown
 /// destinations go to the global proxy (RFC 3339).
 pub const WIDENED: &str = "palisade.io/widened";
+/// The annotation that says that calls to unknown destinations go where the next `Sidecar` of the pods has them go
+/// (`"true"`): that of a fence which is about to go.
+const GIVING_BACK: &str = "palisade.io/giving-back";
 /// The address of the egress listener to which nobody connects. An abstract socket leaves no file behind.
 pub const KEEP_BIND: &str = "unix://@palisade-keep";
 
@@ -63,7 +66,10 @@ impl Egress {
         let was = adoption::adopted(sidecar);
         let policy = &sidecar.spec.outbound_traffic_policy;
         Self {
-            diverted: was.is_none_or(|was| was.outbound_traffic_policy != *policy),
+            diverted: was.map_or_else(
+                || !sidecar.annotations().contains_key(GIVING_BACK),
+                |was| was.outbound_traffic_policy != *policy,
+            ),
             widened: if route == Scope::Everything { widened.or(Some(now)) } else { widened },
             route,
             keep,
@@ -89,13 +95,15 @@ pub(super) struct Content<'a> {
     pub(super) composed: &'a [&'a Foreign],
     /// What it said before the fence took it over.
     pub(super) original: Option<&'a SidecarSpec>,
+    /// What the `Sidecar` says that its pods get when it is gone.
+    pub(super) heir: Option<&'a SidecarSpec>,
 }
 
 /// The `Sidecar` of a fence, complete, as it is applied.
 pub(super) fn build(fence: &ServiceFence, content: &Content<'_>, proxy: &GlobalProxy) -> Sidecar {
-    let Content { labels, egress, composed, original } = content;
+    let Content { labels, egress, composed, original, heir } = content;
     let specs = || composed.iter().map(|foreign| &foreign.spec);
-    let before = original.and_then(|original| original.outbound_traffic_policy.as_ref());
+    let theirs = original.or(*heir).and_then(|spec| spec.outbound_traffic_policy.as_ref());
     let spec = SidecarSpec {
         workload_selector: Some(WorkloadSelector { labels: labels.as_map().clone() }),
         egress: listeners(egress),
@@ -105,7 +113,7 @@ pub(super) fn build(fence: &ServiceFence, content: &Content<'_>, proxy: &GlobalP
             .cloned()
             .unwrap_or_default(),
         inbound_connection_pool: specs().find_map(|spec| spec.inbound_connection_pool.clone()),
-        outbound_traffic_policy: if egress.diverted { Some(detour(proxy)) } else { before.cloned() },
+        outbound_traffic_policy: if egress.diverted { Some(detour(proxy)) } else { theirs.cloned() },
     };
     let mut sidecar = Sidecar::new(&fence.name_any(), spec);
     sidecar.metadata.namespace = fence.namespace();
@@ -113,8 +121,11 @@ pub(super) fn build(fence: &ServiceFence, content: &Content<'_>, proxy: &GlobalP
     let labels = revision.into_iter().chain([(MANAGED_BY.to_owned(), MANAGER.to_owned())]);
     sidecar.metadata.labels = Some(labels.collect());
     let original = original.and_then(|spec| serde_json::to_string(spec).ok());
+    let giving_back =
+        (original.is_none() && !egress.diverted).then(|| (GIVING_BACK.to_owned(), "true".to_owned()));
     let original = original.map(|spec| (ADOPTED.to_owned(), spec));
-    let annotations: BTreeMap<_, _> = annotations(egress).into_iter().chain(original).collect();
+    let annotations: BTreeMap<_, _> =
+        annotations(egress).into_iter().chain(original).chain(giving_back).collect();
     sidecar.metadata.annotations = Some(annotations).filter(|a| !a.is_empty());
     sidecar.metadata.owner_references = fence.controller_owner_ref(&()).map(|owner| vec![owner]);
     sidecar

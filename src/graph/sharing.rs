@@ -91,6 +91,29 @@ impl Graph {
         self.sidecars.default_of(&fence.namespace, revision)
     }
 
+    /// Somebody else's Sidecar that every pod gets that now has the one of `fence`, if that goes; `None` if they would
+    /// get different ones, or one of them none. Of those that select a pod, istiod takes the oldest.
+    #[must_use]
+    pub fn heir(&self, fence: &ObjectKey) -> Option<&Foreign> {
+        let own = self.sidecars.own(fence)?;
+        let revision = self.fence(fence).and_then(|facts| facts.terms.revision.as_deref());
+        let next = |labels: &Labels| {
+            let all = self.sidecars.foreign_in(&fence.namespace);
+            let over = all.filter(|foreign| foreign.selects(labels));
+            over.filter(|foreign| is_read_by(foreign.revision.as_deref(), revision))
+                .min_by_key(|foreign| (foreign.created, &foreign.key))
+        };
+        let selected = self.workloads.labels_in(&fence.namespace);
+        let selected = selected.filter(|labels| labels.satisfy(&own.standing.selector));
+        let mut heirs = selected.map(next).filter(|next| next.is_none_or(|next| next.created > own.created));
+        let first = heirs.next()?.or_else(|| self.default_sidecar(fence))?;
+        heirs
+            .all(|next| {
+                next.or_else(|| self.default_sidecar(fence)).is_some_and(|next| next.key == first.key)
+            })
+            .then_some(first)
+    }
+
     /// Whether the `Sidecar` of `fence` routes to everything; `None` if there is none.
     #[must_use]
     pub fn is_wide(&self, fence: &ObjectKey) -> Option<bool> {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::{CONFLICT, SidecarPolicy};
+use crate::fence::{Egress, Scope};
 use crate::graph::{Consent, MeshConfig};
 use crate::istio::{EgressProxy, OutboundTrafficPolicy, SidecarSpec, WorkloadSelector as SidecarSelector};
 
@@ -47,6 +48,92 @@ fn a_fence_steps_back_from_a_sidecar_for_its_pods_and_comes_back_when_it_goes() 
     world.tell([Change::SidecarGone(key("shop/theirs"))]);
     world.run();
     assert_eq!((world.hosts(), conflict(&world)), (format!("route: {PROXY}"), None));
+}
+
+/// The fence's Sidecar as it stands: what it lists, and where unknown calls go.
+fn standing_now(world: &World) -> (Scope, Scope, Option<&str>) {
+    let Some(sidecar) = &world.sidecar else { return (Scope::nothing(), Scope::nothing(), None) };
+    let egress = Egress::of(sidecar, world.now);
+    let policy = sidecar.spec.outbound_traffic_policy.as_ref();
+    let proxy = policy.and_then(|policy| policy.egress_proxy.as_ref()).map(|proxy| proxy.host.as_str());
+    (egress.clusters(), egress.route, proxy)
+}
+
+/// Until nothing is left to do; no step takes clusters and routes at once, or routes and the catch-all.
+fn run_whole(world: &mut World) {
+    for _ in 0..40 {
+        let (there, (clusters, route, proxy)) = (world.sidecar.is_some(), standing_now(world));
+        let proxy = proxy.map(str::to_owned);
+        let plan = world.step();
+        if there && world.sidecar.is_some() {
+            let (clusters_now, route_now, proxy_now) = standing_now(world);
+            let routes = route != route_now;
+            assert!(route_now.is_within(&clusters), "{}", world.hosts());
+            assert!(!routes || clusters.is_within(&clusters_now), "{}", world.hosts());
+            assert!(!routes || proxy.as_deref() == proxy_now, "{}", world.hosts());
+        }
+        match plan.wake.filter(|_| plan.sidecar == SidecarAction::Leave) {
+            Some(wake) => world.now = wake.max(world.now + SignedDuration::from_millis(1)),
+            None if world.is_quiet(&world.plan()) && world.plan().wake.is_none() => return,
+            None => {}
+        }
+    }
+    panic!("no end: {}", world.hosts());
+}
+
+#[test]
+fn pods_go_over_to_a_trimmed_sidecar_of_somebody_else_when_ours_says_the_same() {
+    for (what, theirs) in [
+        ("a default one", foreign("shop/default", None, -5, &["./*"])),
+        ("a younger one", foreign("shop/theirs", Some("app=client"), 5, &["./*"])),
+    ] {
+        let mut world = World::new();
+        world.edit(|spec| spec.sidecar_policy = Some(SidecarPolicy::Compose));
+        world.run();
+        world.call(REVIEWS);
+        world.tell([service("shop/reviews"), Change::Sidecar(theirs)]);
+        world.run();
+        world.edit(|spec| spec.enable = false);
+        let mut last = String::new();
+        while world.sidecar.is_some() {
+            last = format!("{} {:?}", world.hosts(), standing_now(&world).2);
+            let plan = world.step();
+            if plan.sidecar == SidecarAction::Leave {
+                world.now = plan.wake.unwrap();
+            }
+        }
+        assert_eq!(last, format!("keep: {PROXY} | route: ./* None"), "{what}");
+    }
+}
+
+#[test]
+fn a_fence_that_is_wanted_again_on_its_way_to_a_sidecar_of_somebody_else_turns_round() {
+    let events: [Case<World>; 3] = [
+        ("wanted again", |world| world.edit(|spec| spec.enable = true)),
+        ("their Sidecar goes", |world| world.tell([Change::SidecarGone(key("shop/default"))])),
+        ("their Sidecar changes", |world| {
+            world.tell([Change::Sidecar(foreign("shop/default", None, -5, &["shop/*"]))]);
+        }),
+    ];
+    for (what, event) in events {
+        for steps in 0..12 {
+            let mut world = World::new();
+            world.tell([Change::Sidecar(foreign("shop/default", None, -5, &["./*"]))]);
+            world.run();
+            world.edit(|spec| spec.enable = false);
+            for _ in 0..steps {
+                let plan = world.step();
+                if let Some(wake) = plan.wake.filter(|_| plan.sidecar == SidecarAction::Leave) {
+                    world.now = wake;
+                }
+            }
+            event(&mut world);
+            run_whole(&mut world);
+            let expected =
+                if what == "wanted again" { format!("route: {PROXY}") } else { "no Sidecar".to_owned() };
+            assert_eq!(world.hosts(), expected, "{what} after {steps}");
+        }
+    }
 }
 
 #[test]
