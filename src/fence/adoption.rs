@@ -17,6 +17,10 @@ pub const ADOPT: &str = "palisade.io/adopt";
 /// The annotation that keeps what a `Sidecar` said before it was taken over: its spec, as JSON.
 pub const ADOPTED: &str = "palisade.io/adopted";
 
+/// Why a `Sidecar` is not taken over, or given back, if it is for other pods than the fence.
+pub(super) const OTHER_PODS: &str =
+    "it is not for just the pods of this fence: make their selectors the same";
+
 /// Whether a `Sidecar` of somebody else says that it may be taken over, and whether it still has a keeper: a tool that
 /// marked it, or a field manager that applies it and will again.
 #[must_use]
@@ -77,13 +81,19 @@ impl<'a> Others<'a> {
         }
     }
 
-    fn mismatch(self, foreign: &Foreign) -> Option<&'static str> {
-        let facts = self.facts()?;
+    /// Whether what somebody else wrote is for just the pods of the fence.
+    pub(super) fn is_for(self, foreign: &Foreign) -> bool {
+        let Some(facts) = self.facts() else { return true };
         let selector = foreign.spec.workload_selector.as_ref();
         let theirs = Labels::from(selector.map(|selector| selector.labels.clone()).unwrap_or_default());
         let asked = facts.labels.clone().unwrap_or_default();
-        if theirs.is_empty() || !self.graph.select_the_same(&self.fence.namespace, &theirs, &asked) {
-            return Some("it is not for just the pods of this fence: make their selectors the same");
+        !theirs.is_empty() && self.graph.select_the_same(&self.fence.namespace, &theirs, &asked)
+    }
+
+    fn mismatch(self, foreign: &Foreign) -> Option<&'static str> {
+        let facts = self.facts()?;
+        if !self.is_for(foreign) {
+            return Some(OTHER_PODS);
         }
         if foreign.spec.egress.iter().any(|listener| listener.port.is_some() || !listener.bind.is_empty()) {
             return Some("it has egress listeners on ports of their own, which a fence does not carry");

@@ -25,7 +25,10 @@ impl Situation<'_> {
             Stance::Enforce if self.others().is_beside_a_move() => Goal::Wide,
             Stance::Enforce => Goal::Trimmed(wanted),
         };
-        let asked = self.facts.and_then(|facts| facts.labels.clone()).unwrap_or_default();
+        let selects = |was: SidecarSpec| Some(Labels::from(was.workload_selector?.labels));
+        // One that was somebody else's stays with the pods that it was for.
+        let theirs = self.original().and_then(selects);
+        let asked = theirs.or_else(|| self.facts?.labels.clone()).unwrap_or_default();
         let open = || Egress { route: self.base(), ..Egress::open() };
         let Some((sidecar, egress)) = &self.own else { return (asked, open(), goal) };
         let selector = sidecar.spec.workload_selector.as_ref();

@@ -48,12 +48,15 @@ impl<'a> Others<'a> {
     pub(super) fn conflict(self) -> Option<&'a Foreign> {
         let policy = self.policy();
         let conflicts = |foreign: &&Foreign| match policy {
-            SidecarPolicy::Adopt if foreign.key == *self.fence => self.objection(foreign).is_some(),
+            SidecarPolicy::Adopt if foreign.key == *self.fence => {
+                !self.is_for(foreign) || self.objection(foreign).is_some()
+            }
             SidecarPolicy::Adopt => !self.is_preferred_to(foreign),
             SidecarPolicy::Compose => foreign.key == *self.fence || !self.is_preferred_to(foreign),
             SidecarPolicy::Defer => true,
         };
-        let own = self.graph.adopted(self.fence).filter(|_| policy != SidecarPolicy::Adopt);
+        let own =
+            self.graph.adopted(self.fence).filter(|was| policy != SidecarPolicy::Adopt || !self.is_for(was));
         let named = self.graph.foreign(self.fence).into_iter();
         let named = own.into_iter().chain(named);
         named.chain(self.graph.foreign_over(self.fence)).find(conflicts)
@@ -141,7 +144,7 @@ impl<'a> Others<'a> {
             || asked.is_some_and(|asked| !self.graph.select_the_same(&self.fence.namespace, has, asked));
         let given_back = self.graph.adopted(self.fence).is_some();
         (!self.enforces() && !given_back)
-            || (self.obstacle().is_none() && (self.carrier().is_some() || turns()))
+            || (self.obstacle().is_none() && (self.carrier().is_some() || (!given_back && turns())))
     }
 }
 

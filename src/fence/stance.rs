@@ -1,3 +1,4 @@
+use super::adoption::OTHER_PODS;
 use super::plan::Situation;
 use super::status::Verdict;
 use crate::api::{CONFLICT, Mode, SidecarPolicy, Statement, reasons};
@@ -70,6 +71,9 @@ impl Situation<'_> {
             _ if self.is_named_by_another() => format!(
                 "a Sidecar {name} exists that this fence did not write: delete or rename it to have the workload fenced"
             ),
+            Some(key) if key == name && others.policy() == SidecarPolicy::Adopt => {
+                format!("the Sidecar {name}, which this fence took over, is given back: {OTHER_PODS}")
+            }
             Some(key) => format!(
                 "the Sidecar {key}, which this fence did not write, selects pods of it: delete it or change its workloadSelector to have the workload fenced"
             ),

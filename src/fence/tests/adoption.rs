@@ -178,6 +178,55 @@ fn what_keeps_a_sidecar_from_being_taken_over_is_told() {
 }
 
 #[test]
+fn a_sidecar_goes_back_before_its_fence_turns_to_other_pods() {
+    let mut world = beside(theirs());
+    world.run();
+    let selector = |world: &World| world.sidecar.as_ref().unwrap().spec.workload_selector.clone();
+    let was = selector(&world);
+    world.edit(|spec| spec.workload_selector.as_mut().unwrap().labels = labels("app=any"));
+    let mut said = Vec::new();
+    while world.has_own_sidecar() {
+        let plan = world.step();
+        if plan.sidecar == SidecarAction::Leave {
+            world.now = plan.wake.unwrap();
+        }
+        assert_ne!(world.hosts(), "route: */*", "no pod changes hands, so it need not be wide");
+        assert_eq!(selector(&world), was, "it is for the pods that it was for");
+        said.extend(conflict(&world).map(str::to_owned));
+    }
+    world.run();
+    assert!(said.iter().all(|said| said.contains("make their selectors the same")), "{said:?}");
+    assert_eq!(world.sidecar.as_ref().unwrap().spec, theirs().spec);
+    assert_eq!(world.reason(), reasons::SIDECAR_CONFLICT);
+    world.edit(|spec| spec.workload_selector.as_mut().unwrap().labels = labels("app=client"));
+    world.run();
+    assert_eq!((world.reason(), conflict(&world)), (reasons::FENCED, None), "and taken over again");
+}
+
+#[test]
+fn a_pod_that_only_one_selector_is_for_gives_a_sidecar_back() {
+    let mut world = beside(theirs());
+    world.edit(|spec| spec.workload_selector.as_mut().unwrap().labels = labels("app=client,tier=web"));
+    world.tell([Change::Pod(Pod {
+        key: key("shop/client-1"),
+        ips: vec![CALLER.into()],
+        labels: Labels::from(labels("app=client,tier=web")),
+        ..Pod::default()
+    })]);
+    world.run();
+    assert_eq!(world.reason(), reasons::FENCED);
+    assert_eq!(world.sidecar.as_ref().unwrap().spec.workload_selector, theirs().spec.workload_selector);
+    world.tell([Change::Pod(Pod {
+        key: key("shop/client-2"),
+        labels: Labels::from(labels("app=client")),
+        ..Pod::default()
+    })]);
+    world.run();
+    assert_eq!(world.sidecar.as_ref().unwrap().spec, theirs().spec);
+    assert_eq!(world.reason(), reasons::SIDECAR_CONFLICT);
+}
+
+#[test]
 fn a_sidecar_that_somebody_writes_again_is_left_to_them() {
     let mut world = beside(theirs());
     world.run();
