@@ -164,6 +164,7 @@ enum Event {
     Wants(&'static str, Vec<&'static str>),
     Call(u8, &'static str),
     Step(&'static str),
+    Together(Vec<&'static str>),
     Pause(i64),
 }
 
@@ -180,6 +181,7 @@ impl Event {
             Self::Wants(name, hosts) => town.edit(name, |fence| fence.spec.host = wants(&hosts)),
             Self::Call(pod, host) => town.call(pod, host),
             Self::Step(name) if town.fences.contains_key(name) => drop(town.step(name)),
+            Self::Together(names) => town.step_together(&names),
             Self::Pause(millis) => town.now += SignedDuration::from_millis(millis),
             Self::Make(..) | Self::Step(_) => {}
         }
@@ -199,6 +201,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (name(), prop::sample::subsequence(hosts.clone(), 0..=2)).prop_map(|(name, hosts)| Event::Wants(name, hosts)),
         2 => (1u8..4, prop::sample::select(hosts)).prop_map(|(pod, host)| Event::Call(pod, host)),
         8 => name().prop_map(Event::Step),
+        8 => prop::sample::subsequence(vec!["f", "g", "h"], 2..=3).prop_shuffle().prop_map(Event::Together),
         4 => prop_oneof![Just(300), Just(10_000), 40_000i64..60_000].prop_map(Event::Pause),
     ]
 }

@@ -100,6 +100,19 @@ impl Town {
     /// Brings one fence about, and tells whether anything changed, and when to look again.
     pub(super) fn step(&mut self, name: &'static str) -> (bool, Option<Timestamp>) {
         let plan = self.plan(name);
+        self.take(name, plan)
+    }
+
+    /// Brings several fences about that all decide by the same graph, as those do whose writes no watch shows yet.
+    pub(super) fn step_together(&mut self, names: &[&'static str]) {
+        let there = names.iter().filter(|name| self.fences.contains_key(**name));
+        let plans: Vec<_> = there.map(|name| (*name, self.plan(name))).collect();
+        for (name, plan) in plans {
+            self.take(name, plan);
+        }
+    }
+
+    fn take(&mut self, name: &'static str, plan: Plan) -> (bool, Option<Timestamp>) {
         let before: Vec<_> = self.pods.keys().map(|pod| self.egress_of(pod)).collect();
         match &plan.sidecar {
             SidecarAction::Leave => {}
