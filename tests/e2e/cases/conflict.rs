@@ -41,6 +41,7 @@ pub async fn run(world: &World) -> Result<()> {
     let rest = ["delete", SIDECAR, "bed-default", "--namespace=istio-system", "--ignore-not-found"];
     world.mesh.kubectl(&rest).await?;
     done?;
+    withdraw(world).await.context("a fence leaves its pods to a default")?;
     defer(world).await.context("Defer")?;
     compose(world).await.context("Compose")?;
     adopt(world).await.context("Adopt")?;
@@ -58,6 +59,27 @@ async fn default(world: &World) -> Result<()> {
     world.until_said(NS, "idle", "Conflict", NO_CONFLICT).await?;
     world.mesh.kubectl(&["delete", SIDECAR, "bed-default", "--namespace=istio-system"]).await?;
     world.until_routed(NS, "idle", &[]).await?;
+    world.until_trimmed(NS, "client").await
+}
+
+/// Pods go over to a trimmed `Sidecar` of somebody else when the fence's says the same.
+async fn withdraw(world: &World) -> Result<()> {
+    world.mesh.apply(&sidecar("default", NS, "", "", &["./*", DB])).await?;
+    world.until_routed(NS, "client", &[DB, WEB]).await?;
+    world.apply_fence(NS, "client", &fence("Defer", false)).await?;
+    until("the fence's Sidecar says what theirs does", SOON, async || {
+        let spec = &world.sidecar(NS, "client").await?["spec"];
+        let route =
+            spec["egress"].as_array().and_then(|listeners| listeners.last()).context("no listener")?;
+        ensure!(route["hosts"] == serde_json::json!(["./*", DB]), "{spec}");
+        ensure!(spec["outboundTrafficPolicy"].is_null(), "{spec}");
+        Ok(())
+    })
+    .await?;
+    world.until_gone(NS, "client").await?;
+    world.apply_fence(NS, "client", &fence("Defer", true)).await?;
+    world.until_routed(NS, "client", &[DB, WEB]).await?;
+    world.mesh.kubectl(&["delete", SIDECAR, "default", "--namespace", NS]).await?;
     world.until_trimmed(NS, "client").await
 }
 
