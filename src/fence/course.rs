@@ -78,7 +78,9 @@ impl Situation<'_> {
 
     pub(super) fn action(&self, labels: &Labels, step: &Step, goal: &Goal) -> SidecarAction {
         let Input { fence, settings, .. } = self.input;
-        let (composed, original, heir) = (self.others().composed(), self.original(), self.heir());
+        let (composed, original) = (self.others().composed(), self.original());
+        // Only then it matters; and it is looked for among all pods of the namespace.
+        let heir = (!step.egress.diverted).then(|| self.heir()).flatten();
         let content = Content {
             labels,
             egress: &step.egress,
