@@ -71,7 +71,11 @@ impl Global<'_> {
             "failure_mode_deny": self.denies,
             "rate_limit_service": {
                 "transport_api_version": "V3",
-                "grpc_service": { "envoy_grpc": { "cluster_name": format!("outbound|{port}||{host}") } },
+                // Without an authority Envoy says the cluster's name, whose `|` another Envoy refuses.
+                "grpc_service": { "envoy_grpc": {
+                    "cluster_name": format!("outbound|{port}||{host}"),
+                    "authority": host,
+                } },
             },
         })
     }

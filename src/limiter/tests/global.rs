@@ -32,8 +32,12 @@ fn the_filter_asks_the_service_and_does_what_the_user_chose_without_it() {
         assert_eq!(config["failure_mode_deny"], denies);
         assert_eq!(config["domain"], "palisade");
         assert_eq!(config["timeout"], "0.100s");
-        let cluster = &config["rate_limit_service"]["grpc_service"]["envoy_grpc"]["cluster_name"];
-        assert_eq!(cluster, "outbound|18092||limits.example.com");
+        let service = &config["rate_limit_service"]["grpc_service"]["envoy_grpc"];
+        assert_eq!(service["cluster_name"], "outbound|18092||limits.example.com");
+        assert_eq!(
+            service["authority"], "limits.example.com",
+            "the service's own Envoy refuses a cluster's name"
+        );
         assert_eq!(config["rate_limits"][0]["x_ratelimit_option"], "DRAFT_VERSION_03");
     }
 }

@@ -57,17 +57,13 @@ fn a_quota_or_a_time_that_cannot_be_is_told() {
 }
 
 #[test]
-fn what_is_not_supported_yet_is_told_and_not_ignored() {
-    for (more, expected) in [(
-        json!({ "match": [{ "name": "a", "exact_match": "b", "matchSource": "JsonBodyMatch" }] }),
-        "JsonBodyMatch",
-    )] {
-        let limiter = one(&more);
-        let (reason, message) = ready(&limiter);
-        assert_eq!(reason, "NotSupported", "{message}");
-        assert!(message.contains(expected), "{message}");
-        assert!(decide(&limiter).apply.is_empty());
-    }
+fn what_is_not_supported_is_told_and_not_ignored() {
+    let body = json!({ "match": [{ "name": "a", "exact_match": "b", "matchSource": "JsonBodyMatch" }] });
+    let limiter = one(&body);
+    let (reason, message) = ready(&limiter);
+    assert_eq!(reason, "NotSupported", "{message}");
+    assert!(message.contains("JsonBodyMatch"), "{message}");
+    assert!(decide(&limiter).apply.is_empty());
 }
 
 proptest! {
