@@ -199,7 +199,7 @@ async fn bad_input(world: &World) -> Result<()> {
         ),
         ("twice", vec![named.clone(), named], "DuplicateName"),
         ("global", vec![quota(1, target).replace("single", "global")], "NoRateLimitService"),
-        ("metrics", vec![quota(1, target).replace("'true'", "'{{.v1.cpu.sum}}>10'")], "NotSupported"),
+        ("metrics", vec![quota(1, target).replace("'true'", "'{{.v1.cpu.sum}}>10'")], "MetricsMissing"),
     ] {
         limiter(world, NS, name, &Limiter { selector: "app: other", ..Limiter::of(&descriptors) }).await?;
         let message = world.until_limiter_said(NS, name, "Ready", ("False", reason)).await?;
