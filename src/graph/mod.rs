@@ -8,6 +8,7 @@
 mod aliases;
 mod by_workload;
 mod callers;
+mod change;
 mod coverage;
 mod declared;
 mod dns_name;
@@ -16,6 +17,7 @@ mod external;
 mod fences;
 mod following;
 mod gateway_routes;
+mod judgement;
 mod key;
 mod known;
 mod learning;
@@ -37,17 +39,17 @@ mod workloads;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 pub use aliases::{Aliases, DomainAlias};
 pub use by_workload::Caller;
 pub use callers::{CallerPattern, Identity};
+pub use change::{Change, Namespace};
 pub use coverage::{Coverage, Covered};
 pub use dns_name::{MAX_NAME, is_dns_name, is_host_name};
 pub use export_to::{DefaultExport, ExportTo};
 pub use external::{ExternalHost, ExternalPolicy, OwnEntry, PassedThrough, entry_key};
 pub use fences::{Answers, Fence, FenceFacts, Terms};
 pub use gateway_routes::{Backend, GatewayRoute, RouteKind};
+pub use judgement::Judgement;
 pub use key::ObjectKey;
 pub use known::{Known, Observation};
 pub use learning::{Learning, MAX_HOSTS};
@@ -74,128 +76,6 @@ use sidecars::Sidecars;
 /// that a quick hash will do.
 type HashMap<K, V> =
     imbl::GenericHashMap<K, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
-
-/// One fact about the mesh that changed.
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// A Service was added or changed.
-    Service(Service),
-    /// A Service is gone.
-    ServiceGone(ObjectKey),
-    /// A `ServiceEntry` was added or changed.
-    ServiceEntry(ServiceEntry),
-    /// A `ServiceEntry` is gone.
-    ServiceEntryGone(ObjectKey),
-    /// A `VirtualService` was added or changed.
-    VirtualService(VirtualService),
-    /// A `VirtualService` is gone.
-    VirtualServiceGone(ObjectKey),
-    /// A route of the Gateway API was added or changed.
-    GatewayRoute(GatewayRoute),
-    /// A route of the Gateway API is gone.
-    GatewayRouteGone(RouteKind, ObjectKey),
-    /// A Pod was added or changed.
-    Pod(Pod),
-    /// A Pod is gone, or will never call again.
-    PodGone(ObjectKey),
-    /// A Namespace was added or changed.
-    Namespace(Namespace),
-    /// A Namespace is gone, or about to go with all that is in it.
-    NamespaceGone(ObjectKey),
-    /// A fence was added or changed.
-    Fence(Fence),
-    /// A fence is gone.
-    FenceGone(ObjectKey),
-    /// An `AuthorizationPolicy` was added or changed.
-    Policy(Policy),
-    /// An `AuthorizationPolicy` is gone.
-    PolicyGone(ObjectKey),
-    /// The mesh configuration was read.
-    MeshConfig(MeshConfig),
-    /// A `Sidecar` was added or changed.
-    Sidecar(Sidecar),
-    /// A `Sidecar` is gone.
-    SidecarGone(ObjectKey),
-    /// A `SmartLimiter` was added or changed.
-    Limiter(Limiter),
-    /// A `SmartLimiter` is gone.
-    LimiterGone(ObjectKey),
-    /// A `DestinationRule` was added or changed.
-    DestinationRule(DestinationRule),
-    /// A `DestinationRule` is gone.
-    DestinationRuleGone(ObjectKey),
-    /// An `EnvoyFilter` of the limiter that is named second was added or changed.
-    EnvoyFilter(ObjectKey, ObjectKey),
-    /// An `EnvoyFilter` is gone, or is no limiter's any more.
-    EnvoyFilterGone(ObjectKey),
-    /// A call was seen.
-    Call(Observation),
-    /// A TLS connection was passed through at this time.
-    PassedThrough(PassedThrough, Timestamp),
-    /// A source has looked at all direct calls of a time.
-    Covered(Covered),
-    /// All that a source remembers of these fences' earlier calls has been told.
-    HistoryTold(Vec<ObjectKey>),
-    /// The proxies of a fence's pods have been asked what they have counted, and what they answered has been told.
-    ProxiesAsked(ObjectKey, Answers),
-    /// A fence has let hosts go, each of which was last seen at the time with it.
-    Forget(ObjectKey, Vec<(Arc<str>, Timestamp)>),
-}
-
-/// What matters of a Namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Namespace {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its labels.
-    pub labels: Labels,
-}
-
-/// What a call would add to the graph. The order is that of precedence, for a caller in several fences.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Judgement {
-    /// A host that the caller's fence does not know yet.
-    New,
-    /// A known host whose last call was noted long ago.
-    Stale,
-    /// Nothing.
-    Known,
-    /// A host that the caller's fence may not learn.
-    Refused,
-    /// There is no such caller.
-    UnknownCaller,
-    /// The caller's pod is in no fence.
-    Unfenced,
-    /// No Service or `ServiceEntry` defines the host.
-    UnknownHost,
-}
-
-impl Judgement {
-    /// Every judgement, each at its own number.
-    pub const ALL: [Self; 7] = [
-        Self::New,
-        Self::Stale,
-        Self::Known,
-        Self::Refused,
-        Self::UnknownCaller,
-        Self::Unfenced,
-        Self::UnknownHost,
-    ];
-
-    /// The word for it, in metrics.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Stale => "stale",
-            Self::Known => "known",
-            Self::Refused => "refused",
-            Self::UnknownCaller => "unknown_caller",
-            Self::Unfenced => "unfenced",
-            Self::UnknownHost => "unknown_host",
-        }
-    }
-}
 
 /// The whole of what is known. Cloning it is cheap.
 #[derive(Clone, Debug, Default)]
@@ -304,33 +184,6 @@ impl Graph {
     /// The fences of whose earlier calls nothing was told yet.
     pub fn without_history(&self) -> impl Iterator<Item = &ObjectKey> {
         self.fences.without_history()
-    }
-
-    /// Tells what a call of `caller` to `host` would add. Reads only.
-    #[must_use]
-    pub fn judge(&self, caller: &Caller, host: &str, now: Timestamp) -> Judgement {
-        self.judge_telling(caller, host, now, |_, _| {})
-    }
-
-    /// The same, and tells of each fence of the caller that knows the host, by the name under which it does. This is
-    /// what every log entry goes through, and nearly all of them say nothing new.
-    pub fn judge_telling(
-        &self,
-        caller: &Caller,
-        host: &str,
-        now: Timestamp,
-        mut knowing: impl FnMut(&ObjectKey, &Arc<str>),
-    ) -> Judgement {
-        let Some(fences) = self.workloads.fences_of(caller) else { return Judgement::UnknownCaller };
-        let facts = fences.filter_map(|key| Some((key, self.fences.get(key)?)));
-        let verdicts = facts.map(|(key, facts)| {
-            let (judgement, known) = facts.judge(host, &self.registry, now);
-            if let Some(host) = known {
-                knowing(key, host);
-            }
-            judgement
-        });
-        verdicts.min().unwrap_or(Judgement::Unfenced)
     }
 
     /// Takes one change in, and names the fences for which it makes a difference.

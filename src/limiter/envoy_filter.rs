@@ -13,9 +13,10 @@ use serde_json::{Map, Value, json};
 use super::adaptive::Adaptive;
 use super::connections;
 use super::global::Global;
-use super::limit::{Kind, Limit};
+use super::limit::Limit;
 use super::local::Local;
 use super::matcher::{Action, REMOTE_ADDRESS};
+use super::strategy::Kind;
 use super::target::Listeners;
 use crate::istio::ConfigPatch;
 

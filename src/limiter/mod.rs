@@ -21,6 +21,7 @@ mod plan;
 mod ratio;
 mod refusal;
 mod status;
+mod strategy;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,8 @@
 //! What the spec and the configuration ask for: until when, and live.
 
+mod slime;
+mod strategies;
+
 use super::*;
 use crate::api::{Auto, Deadline, DomainStatus, LabelSelector, Seconds};
 use crate::graph::{Aliases, DomainAlias, ExportTo, MeshWide};
@@ -42,43 +45,6 @@ fn entries(world: &World) -> Vec<String> {
     domains.iter().map(entry).collect()
 }
 
-#[test]
-fn a_host_leaves_at_its_deadline_and_not_before() {
-    let end = World::fenced().now + SignedDuration::from_mins(10) + SignedDuration::from_millis(7);
-    let mut world = listing(EXAMPLE, deadline(end));
-    assert_eq!(world.settle(), Some(end), "the next look is due just then");
-    world.now = end - SignedDuration::from_millis(1);
-    assert!(world.is_quiet(&world.plan()));
-    world.now = end;
-    let plan = world.step();
-    assert_eq!(action(&plan), format!("keep: shop/{EXAMPLE} | route: {PROXY}"), "made before broken");
-    assert_eq!(entries(&world), [format!("{EXAMPLE} Expired [Spec] ")]);
-    world.run();
-    assert_eq!(world.hosts(), format!("route: {PROXY}"));
-    assert!(world.is_quiet(&world.plan()));
-    world.edit(|spec| spec.host.clear());
-    world.run();
-    assert_eq!(entries(&world), [""; 0]);
-}
-
-#[test]
-fn a_host_that_is_called_after_its_deadline_is_learned_like_any_other() {
-    let end = World::fenced().now + SignedDuration::from_mins(10);
-    let mut world = listing(REVIEWS, deadline(end));
-    world.call(REVIEWS);
-    world.run();
-    world.now = end;
-    world.run();
-    assert_eq!(entries(&world), [format!("{REVIEWS} Expired [Spec, AccessLog] ")]);
-    let restarted = remember(&world);
-    for mut world in [world, restarted] {
-        world.now = end + SignedDuration::from_hours(500);
-        world.call(REVIEWS);
-        world.run();
-        assert_eq!(entries(&world), [format!("{REVIEWS} Active [Spec, AccessLog] shop/{REVIEWS}")]);
-    }
-}
-
 /// The same world after a restart: what is not in the status is forgotten.
 fn remember(world: &World) -> World {
     let mut restarted = World { graph: Graph::new("cluster.local"), ..world.clone() };
@@ -87,58 +53,6 @@ fn remember(world: &World) -> World {
     restarted.tell([Change::Pod(Pod { key: key("shop/client-1"), ips, labels, ..Pod::default() })]);
     restarted.listed();
     restarted
-}
-
-#[test]
-fn a_deadline_out_of_the_calendar_is_never_or_long_ago() {
-    let strategy = |expire| {
-        let deadline = Some(Deadline { expire: seconds(expire) });
-        RecyclingStrategy { deadline, ..RecyclingStrategy::default() }
-    };
-    let mut world = listing(EXAMPLE, strategy(i64::MAX));
-    assert!(world.plan().wake.is_some(), "at the end of the calendar");
-    world.edit(|spec| spec.host = BTreeMap::from([(EXAMPLE.to_owned(), strategy(i64::MIN))]));
-    assert_eq!(entries(&world), [format!("{EXAMPLE} Expired [Spec] ")]);
-}
-
-#[test]
-fn an_automatic_host_stays_while_it_is_called() {
-    let mut world = World::new();
-    world.fence.metadata.creation_timestamp = Some(Time(world.now));
-    world.tell([service("shop/reviews")]);
-    world.edit(|spec| spec.host = BTreeMap::from([(REVIEWS.to_owned(), auto(60))]));
-    world.settle();
-    let made = world.now;
-    let listed = |world: &World, at: Timestamp| {
-        let mut world = world.clone();
-        world.now = at;
-        world.plan().status.domains[REVIEWS].status == DomainStatus::Active
-    };
-    let hour = SignedDuration::from_mins(60);
-    assert!(
-        listed(&world, made + hour - SignedDuration::from_secs(1)),
-        "never called: an hour from the start"
-    );
-    assert!(!listed(&world, made + hour));
-    world.now = made + hour / 2;
-    world.call(REVIEWS);
-    // What is noted of the last call may be that much behind.
-    let precision = world.graph.fence(&key("shop/client")).unwrap().learning.precision();
-    let end = world.now + precision + hour;
-    assert!(listed(&world, end - SignedDuration::from_secs(1)));
-    assert!(!listed(&world, end));
-}
-
-#[test]
-fn a_call_that_the_spec_tells_of_counts() {
-    let mut world = World::new();
-    world.tell([service("shop/reviews")]);
-    let called = Some(seconds(world.now.as_second()));
-    let strategy = RecyclingStrategy { recently_called: called, ..auto(60) };
-    world.edit(|spec| spec.host = BTreeMap::from([(REVIEWS.to_owned(), strategy)]));
-    assert_eq!(entries(&world), [format!("{REVIEWS} Active [Spec] shop/{REVIEWS}")]);
-    world.now += SignedDuration::from_mins(60);
-    assert_eq!(entries(&world), [format!("{REVIEWS} Expired [Spec] ")]);
 }
 
 #[test]
@@ -358,62 +272,4 @@ fn a_fence_without_selector_and_service_is_for_the_pods_with_its_label() {
     })]);
     world.run();
     assert_eq!(selected(&world), labels("app=client,version=v1"), "the Service wins");
-}
-
-/// A fence as Slime left it.
-fn of_slime(keys: &[&str]) -> World {
-    let mut world = World::new();
-    world.tell([service("shop/reviews"), entry("egress/e", EXAMPLE)]);
-    let keys = keys.iter().map(|host| (format!("{{destination_service=\"{host}\"}}"), "3".to_owned()));
-    let metric_status = keys.collect();
-    world.fence.status = Some(ServiceFenceStatus { metric_status, ..ServiceFenceStatus::default() });
-    world.listed();
-    world
-}
-
-#[test]
-fn what_slime_had_learned_is_known_from_the_start_and_once_for_all() {
-    let mut world = of_slime(&[REVIEWS, "www.example.com:443", "gone.shop.svc.cluster.local", "reviews"]);
-    let plan = world.step();
-    let expected = [
-        format!("{REVIEWS} Active [Slime] shop/{REVIEWS}"),
-        format!("{EXAMPLE} Active [Slime] egress/{EXAMPLE}"),
-    ];
-    assert_eq!(entries(&world), expected);
-    let seen = plan.status.domains[REVIEWS].first_seen.clone();
-    assert_eq!(seen, plan.status.domains[REVIEWS].last_seen);
-    world.now += SignedDuration::from_hours(1);
-    world.run();
-    assert_eq!(entries(&remember(&world)).first(), expected.first());
-    assert_eq!(
-        world.fence.status.as_ref().unwrap().domains[REVIEWS].first_seen,
-        seen,
-        "the time of the import"
-    );
-    assert_eq!(world.hosts(), format!("route: egress/{EXAMPLE} {PROXY} shop/{REVIEWS}"));
-}
-
-#[test]
-fn what_slime_had_learned_is_bounded_like_what_is_learned() {
-    let mut world = of_slime(&[REVIEWS, EXAMPLE]);
-    world
-        .edit(|spec| spec.learning = Some(crate::api::Learning { max_hosts: Some(1), ..Default::default() }));
-    assert_eq!(entries(&world).len(), 1);
-    world.edit(|spec| {
-        let namespaces = Some(vec!["egress".to_owned()]);
-        spec.learning = Some(crate::api::Learning { namespaces, ..Default::default() });
-    });
-    assert_eq!(entries(&world), [format!("{EXAMPLE} Active [Slime] egress/{EXAMPLE}")]);
-}
-
-#[test]
-fn what_others_keep_in_the_status_is_neither_written_nor_a_difference() {
-    let mut world = of_slime(&[REVIEWS]);
-    world.run();
-    let theirs = BTreeMap::from([("{destination_service=\"a.b\"}".to_owned(), "1".to_owned())]);
-    world.fence.status.as_mut().unwrap().metric_status = theirs;
-    world.listed();
-    assert!(world.is_quiet(&world.plan()));
-    let written = serde_json::to_value(world.plan().status).unwrap();
-    assert!(written.get("metricStatus").is_none(), "{written}");
 }
