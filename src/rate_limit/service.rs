@@ -1,15 +1,13 @@
-//! The gRPC service, written out: it has one method, and generated code would bring the full messages along.
+//! The gRPC service.
 
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use tokio::sync::Semaphore;
 use tonic::body::Body;
-use tonic::codegen::{BoxFuture, Service, http};
-use tonic::server::{Grpc, NamedService, UnaryService};
+use tonic::codegen::http;
+use tonic::server::{Grpc, UnaryService};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 use tracing::debug;
@@ -18,8 +16,8 @@ use super::answer::{Refused, answer};
 use super::buckets::Buckets;
 use super::metrics::{Metrics, Outcome};
 use super::wire::{RateLimitRequest, RateLimitResponse};
+use crate::server::grpc::OneMethod;
 
-const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 /// Bytes of one request: each descriptor may carry a header of the request.
 const MESSAGE: usize = 64 << 10;
 /// Requests at a time; they wait for nothing but their own bytes.
@@ -68,33 +66,23 @@ impl RateLimitService {
     }
 }
 
-impl NamedService for RateLimitService {
-    const NAME: &'static str = "envoy.service.ratelimit.v3.RateLimitService";
-}
+impl OneMethod for RateLimitService {
+    const SERVICE: &'static str = "envoy.service.ratelimit.v3.RateLimitService";
+    const METHOD: &'static str = "ShouldRateLimit";
 
-impl Service<http::Request<Body>> for RateLimitService {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<Self::Response, Self::Error>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+    fn slots(&self) -> &Arc<Semaphore> {
+        &self.slots
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let service = self.clone();
-        Box::pin(async move {
-            if request.uri().path() != SHOULD_RATE_LIMIT {
-                return Ok(Status::unimplemented("only ShouldRateLimit is served").into_http());
-            }
-            let Ok(_slot) = service.slots.clone().try_acquire_owned() else {
-                service.metrics.answered(Outcome::TooMany);
-                return Ok(Status::resource_exhausted("too many requests at a time").into_http());
-            };
-            let codec = ProstCodec::<RateLimitResponse, RateLimitRequest>::new();
-            let mut grpc = Grpc::new(codec).max_decoding_message_size(MESSAGE);
-            Ok(grpc.unary(ShouldRateLimit(service), request).await)
-        })
+    fn refuse_call(&self) -> Status {
+        self.metrics.answered(Outcome::TooMany);
+        Status::resource_exhausted("too many requests at a time")
+    }
+
+    async fn serve(self, request: http::Request<Body>) -> http::Response<Body> {
+        let codec = ProstCodec::<RateLimitResponse, RateLimitRequest>::new();
+        let mut grpc = Grpc::new(codec).max_decoding_message_size(MESSAGE);
+        grpc.unary(ShouldRateLimit(self), request).await
     }
 }
 

@@ -1,4 +1,6 @@
-//! Health and metrics over HTTP: `/livez`, `/readyz`, `/metrics`.
+//! What is served: health and metrics over HTTP (`/livez`, `/readyz`, `/metrics`), and gRPC.
+
+pub mod grpc;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +23,6 @@ use crate::controllers::Mesh;
 const PATIENCE: Duration = Duration::from_secs(5);
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-#[derive(Clone)]
-struct Served {
-    mesh: Mesh,
-    registry: Arc<Registry>,
-}
-
 /// Serves health and metrics on `listener` until `stop` is cancelled.
 ///
 /// # Errors
@@ -37,12 +33,8 @@ pub async fn serve(
     registry: Registry,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let router = Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .with_state(Served { mesh, registry: Arc::new(registry) });
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    let health = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(mesh);
+    serve_with(health, listener, registry, stop).await
 }
 
 /// Serves health and metrics of a part that has no graph, on `listener` until `stop` is cancelled. It is ready until
@@ -56,7 +48,6 @@ pub async fn serve_alone(
     stopping: CancellationToken,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let registry = Arc::new(registry);
     let ready = async move || {
         if stopping.is_cancelled() {
             (StatusCode::SERVICE_UNAVAILABLE, "it is stopping\n")
@@ -64,36 +55,40 @@ pub async fn serve_alone(
             (StatusCode::OK, "ok\n")
         }
     };
-    let router = Router::new()
-        .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(async move || text(&registry)));
+    let health = Router::new().route("/livez", get(async || "ok\n")).route("/readyz", get(ready));
+    serve_with(health, listener, registry, stop).await
+}
+
+async fn serve_with(
+    health: Router,
+    listener: TcpListener,
+    registry: Registry,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let registry = Arc::new(registry);
+    let router = health.route("/metrics", get(async move || metrics(&registry)));
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 /// Alive is who still takes changes in: a stuck owner of the graph is a reason to restart.
-async fn livez(State(served): State<Served>) -> impl IntoResponse {
-    match timeout(PATIENCE, served.mesh.settled()).await {
+async fn livez(State(mesh): State<Mesh>) -> impl IntoResponse {
+    match timeout(PATIENCE, mesh.settled()).await {
         Ok(()) => (StatusCode::OK, "ok\n"),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the graph's owner does not answer\n"),
     }
 }
 
 /// Ready is who has seen every object once: only then is anything learned from an access log.
-async fn readyz(State(served): State<Served>) -> impl IntoResponse {
-    if served.mesh.is_synced() {
+async fn readyz(State(mesh): State<Mesh>) -> impl IntoResponse {
+    if mesh.is_synced() {
         (StatusCode::OK, "ok\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not every watch has listed its objects yet\n")
     }
 }
 
-async fn metrics(State(served): State<Served>) -> impl IntoResponse {
-    text(&served.registry)
-}
-
 /// The metrics, or why they cannot be written.
-fn text(registry: &Registry) -> impl IntoResponse + use<> {
+fn metrics(registry: &Registry) -> impl IntoResponse + use<> {
     let mut text = String::new();
     match encode(&mut text, registry) {
         Ok(()) => Ok(([(CONTENT_TYPE, METRICS_TYPE)], text)),

@@ -1,15 +1,11 @@
 //! The limits of everything that a peer can make grow.
 
-use std::time::Duration;
+pub use crate::server::grpc::{
+    FIRST_BYTE, HEADER_LIST, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, SILENT_CONNECTIONS,
+};
 
 /// Connections at a time. Each worker thread of each global proxy has one.
 pub const CONNECTIONS: usize = 512;
-
-/// Connections that have sent nothing yet, at a time.
-pub const SILENT_CONNECTIONS: usize = 64;
-
-/// How long a new connection may stay silent.
-pub const FIRST_BYTE: Duration = Duration::from_secs(5);
 
 /// Streams of one connection at a time. Envoy opens one for each log name and each kind of entry.
 pub const STREAMS_PER_CONNECTION: u32 = 16;
@@ -72,15 +68,6 @@ impl Limits {
 // Half of what the chart lets the operator have, and a quarter more where sidecars stream too.
 const _: () = assert!(Limits::GLOBAL_PROXY.memory() <= 256 << 20);
 const _: () = assert!(Limits::SIDECARS.memory() <= 128 << 20);
-
-/// Bytes of the headers of one stream.
-pub const HEADER_LIST: u32 = 16 << 10;
-
-/// How often a peer is asked whether it is still there. Streams may be idle for ever; dead peers may not.
-pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-
-/// How long its answer may take.
-pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Observations that are handed over in one piece, so that the length of the owner's queue bounds its memory.
 pub const BATCH: usize = 1024;

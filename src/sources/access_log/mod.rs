@@ -2,10 +2,10 @@
 //! stream their entries, and if the mesh is told to, ordinary sidecars theirs.
 //!
 //! ```text
-//! connections ──▶ service ──▶ wire ──▶ entry ──▶ ingest ──▶ the graph's owner
-//! (accept, h2)    (streams)   (bytes)  (a call)  (news?)
-//!                 identity
-//!                 (whose?)
+//! server::grpc ──▶ service ──▶ wire ──▶ entry ──▶ ingest ──▶ the graph's owner
+//! (accept, h2)     (streams)   (bytes)  (a call)  (news?)
+//!                  identity
+//!                  (whose?)
 //! ```
 //!
 //! The two have a listener each, so that nobody is taken for the global proxy by what it says, and no number of
@@ -17,7 +17,6 @@
 //! Who may connect is the network's and the mesh's business; what is sent is not trusted. Everything that a
 //! peer can make grow has a limit in [`limits`], and no input can end more than the stream that carried it.
 
-pub(crate) mod connections;
 mod detours;
 mod entry;
 mod identity;
@@ -32,14 +31,14 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
-use tracing::{info, warn};
+use tracing::info;
 
 pub use ingest::Ingest;
 pub use metrics::Metrics;
 pub use wire::{Message, Unreadable};
 
 use super::Observer;
+use crate::server::grpc::Transport;
 use limits::Limits;
 use service::AccessLogService;
 
@@ -84,29 +83,15 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     info!(address = ?listener.local_addr().ok(), ?peers, "serving access logs");
     let service = AccessLogService::new(Ingest::new(observer, metrics), peers, stop.clone());
-    let incoming = connections::accept(listener, peers.limits().connections);
-    let serving =
-        server(peers.limits()).add_service(service).serve_with_incoming_shutdown(incoming, stop.cancelled());
-    tokio::select! {
-        result = serving => Ok(result?),
-        () = drained(&stop) => {
-            warn!("some access log streams did not end in time");
-            Ok(())
-        }
+    Ok(transport(peers.limits()).serve(listener, service, stop).await?)
+}
+
+fn transport(of: Limits) -> Transport {
+    Transport {
+        connections: of.connections,
+        streams_per_connection: limits::STREAMS_PER_CONNECTION,
+        stream_window: of.stream_window,
+        connection_window: of.connection_window,
+        drain: DRAIN,
     }
-}
-
-async fn drained(stop: &CancellationToken) {
-    stop.cancelled().await;
-    tokio::time::sleep(DRAIN).await;
-}
-
-fn server(of: Limits) -> Server {
-    Server::builder()
-        .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
-        .initial_stream_window_size(of.stream_window)
-        .initial_connection_window_size(of.connection_window)
-        .http2_max_header_list_size(limits::HEADER_LIST)
-        .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
 }

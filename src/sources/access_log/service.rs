@@ -1,15 +1,13 @@
-//! The gRPC service, written out: it has one method, and generated code would bring the full messages along.
+//! The gRPC service.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tonic::codegen::{BoxFuture, Service, http};
-use tonic::server::{ClientStreamingService, Grpc, NamedService};
+use tonic::codegen::{BoxFuture, http};
+use tonic::server::{ClientStreamingService, Grpc};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tracing::{debug, warn};
@@ -19,8 +17,7 @@ use super::identity::{Speaker, Unidentified};
 use super::ingest::Ingest;
 use super::metrics::TOO_MANY;
 use super::wire::Message;
-
-const STREAM_ACCESS_LOGS: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
+use crate::server::grpc::OneMethod;
 
 /// `envoy.service.accesslog.v3.AccessLogService`.
 #[derive(Clone)]
@@ -62,35 +59,25 @@ impl AccessLogService {
     }
 }
 
-impl NamedService for AccessLogService {
-    const NAME: &'static str = "envoy.service.accesslog.v3.AccessLogService";
-}
+impl OneMethod for AccessLogService {
+    const SERVICE: &'static str = "envoy.service.accesslog.v3.AccessLogService";
+    const METHOD: &'static str = "StreamAccessLogs";
 
-impl Service<http::Request<Body>> for AccessLogService {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<Self::Response, Self::Error>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+    fn slots(&self) -> &Arc<Semaphore> {
+        &self.slots
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let service = self.clone();
-        Box::pin(async move {
-            if request.uri().path() != STREAM_ACCESS_LOGS {
-                return Ok(Status::unimplemented("only StreamAccessLogs is served").into_http());
-            }
-            let limit = service.peers.limits().streams;
-            let Ok(_slot) = service.slots.clone().try_acquire_owned() else {
-                service.ingest.metrics().refused(TOO_MANY);
-                warn!(limit, "too many access log streams; a new one is refused");
-                return Ok(Status::resource_exhausted("too many streams").into_http());
-            };
-            let most = service.peers.limits().message;
-            let mut grpc = Grpc::new(ProstCodec::<(), Message>::new()).max_decoding_message_size(most);
-            Ok(grpc.client_streaming(StreamAccessLogs(service), request).await)
-        })
+    fn refuse_call(&self) -> Status {
+        self.ingest.metrics().refused(TOO_MANY);
+        let limit = self.peers.limits().streams;
+        warn!(limit, "too many access log streams; a new one is refused");
+        Status::resource_exhausted("too many streams")
+    }
+
+    async fn serve(self, request: http::Request<Body>) -> http::Response<Body> {
+        let most = self.peers.limits().message;
+        let mut grpc = Grpc::new(ProstCodec::<(), Message>::new()).max_decoding_message_size(most);
+        grpc.client_streaming(StreamAccessLogs(self), request).await
     }
 }
 

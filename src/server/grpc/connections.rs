@@ -13,13 +13,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::{debug, warn};
 
-use super::limits;
+use super::{FIRST_BYTE, SILENT_CONNECTIONS};
 
 /// How long to leave the listener alone when it fails, which mostly means that file descriptors ran out.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// The connections of `listener`, for ever. Those beyond `most` at a time wait in the listener's backlog.
-pub(crate) fn accept(listener: TcpListener, most: usize) -> impl Stream<Item = io::Result<Connection>> {
+pub(super) fn accept(listener: TcpListener, most: usize) -> impl Stream<Item = io::Result<Connection>> {
     let slots = Arc::new(Semaphore::new(most));
     stream::unfold((listener, slots), async |(listener, slots)| {
         let slot = slot(&slots).await?;
@@ -27,7 +27,7 @@ pub(crate) fn accept(listener: TcpListener, most: usize) -> impl Stream<Item = i
         Some((connection, (listener, slots)))
     })
     .map(spoken)
-    .buffer_unordered(limits::SILENT_CONNECTIONS)
+    .buffer_unordered(SILENT_CONNECTIONS)
     .filter_map(async |connection| connection.map(Ok))
 }
 
@@ -59,13 +59,13 @@ fn prompt(tcp: TcpStream) -> TcpStream {
 
 /// The connection, once its peer has sent something; HTTP/2 itself would wait for that without end.
 async fn spoken(connection: Connection) -> Option<Connection> {
-    let peeked = tokio::time::timeout(limits::FIRST_BYTE, connection.tcp.peek(&mut [0])).await;
+    let peeked = tokio::time::timeout(FIRST_BYTE, connection.tcp.peek(&mut [0])).await;
     matches!(peeked, Ok(Ok(1..))).then_some(connection)
 }
 
 /// A connection that holds its slot until it is closed.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(super) struct Connection {
     tcp: TcpStream,
     _slot: OwnedSemaphorePermit,
 }
