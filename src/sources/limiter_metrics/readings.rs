@@ -99,12 +99,16 @@ impl Readings {
         let Some(reading) = all.get_mut(limiter).and_then(|of| of.readings.get_mut(metric)) else {
             return false;
         };
-        let before = (reading.failure.is_some(), reading.last.as_ref().map(|(values, _)| values.clone()));
         match answer {
-            Ok(values) => (reading.last, reading.failure) = (Some((values, now)), None),
-            Err(failure) => reading.failure = Some(failure),
+            Ok(values) => {
+                let failed = reading.failure.take().is_some();
+                let old = reading.last.replace((values, now));
+                failed
+                    || old.map(|(values, _)| values).as_ref()
+                        != reading.last.as_ref().map(|(values, _)| values)
+            }
+            Err(failure) => reading.failure.replace(failure).is_none(),
         }
-        before != (reading.failure.is_some(), reading.last.as_ref().map(|(values, _)| values.clone()))
     }
 
     /// How many metrics are wanted, and of how many the last answer is one.
