@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::envoy_filter::Limits;
+use super::envoy_filter::{Limits, duration};
 use super::limit::Limit;
 
 /// The filter `envoy.filters.http.adaptive_concurrency`.
@@ -40,7 +40,7 @@ fn of(most: u32, interval: u64) -> Value {
                 "concurrency_update_interval": "0.100s",
             },
             "min_rtt_calc_params": {
-                "interval": format!("{}.{:03}s", interval / 1000, interval % 1000),
+                "interval": duration(interval),
                 "request_count": 50,
                 "jitter": { "value": 10 },
                 "min_concurrency": most.min(3),

@@ -7,6 +7,10 @@ const SHORTEST: i128 = 50;
 /// The longest time that a limit may be for: a day.
 const LONGEST: i128 = 24 * 60 * 60 * 1000;
 
+/// No bucket takes so long, in milliseconds. What Protocol Buffers call a duration ends at some ten thousand years; a hundred are
+/// enough.
+pub const LONGEST_INTERVAL: u64 = 100 * 365 * 86_400_000;
+
 /// An Envoy token bucket: it begins full, and gets as many tokens in each interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bucket {
@@ -30,8 +34,7 @@ impl Bucket {
         } else {
             Ratio::of(interval).over(quota).and_then(Ratio::ceil).ok_or_else(large)?
         };
-        // What Protocol Buffers call a duration ends at some ten thousand years; a hundred are enough.
-        let interval = u64::try_from(interval).ok().filter(|interval| *interval < 100 * 365 * 86_400_000);
+        let interval = u64::try_from(interval).ok().filter(|interval| *interval < LONGEST_INTERVAL);
         Ok(Self {
             tokens: u32::try_from(tokens).map_err(|_| large())?,
             interval: interval.ok_or_else(large)?,

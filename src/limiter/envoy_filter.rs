@@ -129,16 +129,24 @@ fn patch(listeners: Listeners, filter: &str, patch: Value) -> ConfigPatch {
     ConfigPatch { apply_to: "HTTP_FILTER".to_owned(), matches, patch }
 }
 
-/// Headers of the answers to requests that are refused.
-pub(super) fn headers(limits: &[&Limit]) -> Vec<Value> {
+/// Has a filter add the limits' headers to the answers to requests that it refuses.
+pub(super) fn add_headers(limits: &[&Limit], config: &mut Value) {
     let headers = limits.iter().flat_map(|limit| &limit.headers);
-    headers
+    let headers: Vec<_> = headers
         .map(|header| {
             // A percent sign begins a command of Envoy's.
             json!({ "header": { "key": header.key, "value": header.value.replace('%', "%%") },
             "append_action": "OVERWRITE_IF_EXISTS_OR_ADD" })
         })
-        .collect()
+        .collect();
+    if !headers.is_empty() {
+        config["response_headers_to_add"] = json!(headers);
+    }
+}
+
+/// Milliseconds as Protocol Buffers write a duration in JSON.
+pub(super) fn duration(milliseconds: u64) -> String {
+    format!("{}.{:03}s", milliseconds / 1000, milliseconds % 1000)
 }
 
 /// Each of a limit's buckets, by the entries of its descriptor, and the actions that give a request these entries.

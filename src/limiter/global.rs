@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::envoy_filter::{KEY, Limits, generic_key, headers, rate_limit, single_buckets};
+use super::envoy_filter::{KEY, Limits, add_headers, generic_key, rate_limit, single_buckets};
 use super::limit::Limit;
 
 /// Whose limits the rate limit service is asked about.
@@ -52,10 +52,7 @@ impl Limits for Global<'_> {
         });
         let mut config = self.asking();
         config["rate_limits"] = all.collect();
-        let headers = headers(limits);
-        if !headers.is_empty() {
-            config["response_headers_to_add"] = json!(headers);
-        }
+        add_headers(limits, &mut config);
         config
     }
 }

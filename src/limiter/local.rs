@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::envoy_filter::{KEY, Limits, headers, rate_limit, single_buckets};
+use super::envoy_filter::{KEY, Limits, add_headers, duration, rate_limit, single_buckets};
 use super::limit::Limit;
 
 /// How many values Envoy keeps buckets for, of a limit that has one for each; then the one that was not used for longest goes.
@@ -41,20 +41,16 @@ impl Limits for Local {
         if limits.iter().any(|limit| limit.matchers.all.iter().any(|action| action.separate)) {
             config["max_dynamic_descriptors"] = json!(VALUES);
         }
-        let headers = headers(limits);
-        if !headers.is_empty() {
-            config["response_headers_to_add"] = json!(headers);
-        }
+        add_headers(limits, &mut config);
         config
     }
 }
 
 fn descriptor(limit: &Limit, entries: &[Value]) -> Value {
-    let interval = limit.bucket.interval;
     let mut descriptor = json!({ "entries": entries, "token_bucket": {
         "max_tokens": limit.bucket.tokens,
         "tokens_per_fill": limit.bucket.tokens,
-        "fill_interval": format!("{}.{:03}s", interval / 1000, interval % 1000),
+        "fill_interval": duration(limit.bucket.interval),
     } });
     if limit.shadow {
         descriptor["shadow_mode"] = json!(true);

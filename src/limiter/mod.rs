@@ -27,8 +27,10 @@ mod target;
 mod tests;
 mod tokens;
 
+pub use bucket::LONGEST_INTERVAL;
 pub use global::{DOMAIN, LIMIT_KEY, RateLimitService};
 pub use known::Known;
 pub use metric::{Answer, Handler, Metric, MetricSettings, POD_NAME, Reading, Resource, Source};
 pub use plan::{Input, Plan, filter_names, is_of, plan};
 pub use status::Report;
+pub use tokens::is_metric_name;

@@ -110,7 +110,7 @@ fn variable(text: &str) -> Result<(Token, &str), String> {
         "metrics" => (key.to_owned(), rest),
         _ => (format!("{key}.pod"), rest.strip_prefix(".pods").ok_or_else(wrong)?),
     };
-    if is_name(&material) { Ok((Token::Material(material), rest)) } else { Err(wrong()) }
+    if is_metric_name(&material) { Ok((Token::Material(material), rest)) } else { Err(wrong()) }
 }
 
 /// What is in `["…"]` or `['…']`, and what follows.
@@ -121,7 +121,9 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
     Some((key, rest.strip_prefix(']')?))
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a metric may have this name: words of letters, digits, `-` and `_`, with dots between.
+#[must_use]
+pub fn is_metric_name(name: &str) -> bool {
     let is_word = |word: &str| {
         !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
     };
@@ -132,7 +134,7 @@ fn is_name(name: &str) -> bool {
 fn material(text: &str) -> Result<(Token, &str), String> {
     let (field, rest) = text.split_once("}}").ok_or("{{ is not closed")?;
     let name = field.trim().strip_prefix('.').unwrap_or_default();
-    if is_name(name) {
+    if is_metric_name(name) {
         Ok((Token::Material(name.to_owned()), rest))
     } else {
         Err(format!("{{{{{field}}}}} is no name of a metric, like {{{{._base.pod}}}}"))

@@ -1,8 +1,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A hundred years: what is longer is no limit that a limiter can have.
-const LONGEST: u64 = 100 * 365 * 86_400_000;
+use crate::limiter::LONGEST_INTERVAL;
 
 /// A limit, as the entry of a descriptor says it: `<requests>/<milliseconds>`, with `/shadow` after it if it is to refuse
 /// nothing.
@@ -61,7 +60,8 @@ impl FromStr for Limit {
             _ => return Err(()),
         };
         let tokens = tokens.parse().ok().filter(|tokens| *tokens > 0).ok_or(())?;
-        let interval = interval.parse().ok().filter(|interval| (1..=LONGEST).contains(interval)).ok_or(())?;
+        let interval =
+            interval.parse().ok().filter(|interval| (1..=LONGEST_INTERVAL).contains(interval)).ok_or(())?;
         Ok(Self { tokens, interval, shadow })
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::super::prometheus::client::Failure;
 
 /// Bytes of one answer: some 50,000 pods.
-const ANSWER: u64 = 32 << 20;
+const ANSWER: usize = 32 << 20;
 
 /// What a pod uses.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,9 +69,9 @@ async fn list(client: &Client, namespace: &str) -> Result<Vec<u8>, Failure> {
         other => Failure::Unreachable(other.to_string()),
     })?;
     let mut body = Vec::new();
-    let reading = std::pin::pin!(answer.take(ANSWER + 1)).read_to_end(&mut body).await;
+    let reading = std::pin::pin!(answer.take(ANSWER as u64 + 1)).read_to_end(&mut body).await;
     reading.map_err(|error| Failure::Unreachable(error.to_string()))?;
-    if body.len() as u64 > ANSWER { Err(Failure::TooLarge(32 << 20)) } else { Ok(body) }
+    if body.len() > ANSWER { Err(Failure::TooLarge(ANSWER)) } else { Ok(body) }
 }
 
 fn read(body: &[u8]) -> Result<BTreeMap<String, Usage>, Failure> {

@@ -1,4 +1,4 @@
-use crate::limiter::MetricSettings;
+use crate::limiter::{MetricSettings, is_metric_name};
 use crate::sources::prometheus::{self, SettingsError};
 
 /// Why the settings of metrics cannot be used.
@@ -45,10 +45,7 @@ pub fn checked(
     if settings.min_interval.is_negative() {
         return Err(LimiterSettingsError::MinInterval);
     }
-    let is_word = |word: &str| {
-        !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
-    };
-    if let Some(name) = settings.handlers.keys().find(|name| !name.split('.').all(is_word)) {
+    if let Some(name) = settings.handlers.keys().find(|name| !is_metric_name(name)) {
         return Err(LimiterSettingsError::Name(name.to_string()));
     }
     if settings.url.is_empty() && !settings.handlers.is_empty() {
