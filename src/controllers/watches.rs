@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Store, store};
@@ -22,7 +22,8 @@ use super::declarations;
 use super::listed::Listed;
 use super::mesh::{Mesh, Message};
 use super::operator::until;
-use super::{gateway_routes, hosts, pods, sidecars, virtual_services};
+use super::pods::{self, Pod};
+use super::{gateway_routes, hosts, sidecars, virtual_services};
 use crate::api::ServiceFence;
 use crate::fence::{keep_writers, known, selection, wants};
 use crate::graph::{self, Change, Graph, Labels, ObjectKey, Terms};
@@ -51,6 +52,10 @@ pub(super) struct Kind<K> {
     pub(super) gone: fn(ObjectKey) -> Change,
     pub(super) known: fn(&Graph) -> Vec<ObjectKey>,
 }
+
+/// How many objects are listed at a time. All kinds are listed at once when the operator starts, and what a page takes while it
+/// is read is several times its own size, and the peak of the operator's memory: so it is small.
+const PAGE: u32 = 100;
 
 /// How many kinds are watched here.
 pub(super) const KINDS: usize = 12;
@@ -104,7 +109,8 @@ fn results<K>(client: &Client) -> impl Stream<Item = watcher::Result<Event<K>>> 
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    watch(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff().map_ok(|mut event| {
+    let config = watcher::Config::default().page_size(PAGE);
+    watch(Api::<K>::all(client.clone()), config).default_backoff().map_ok(|mut event| {
         // Hardly anybody reads them, and they are often larger than the rest.
         if let Event::Apply(object) | Event::InitApply(object) = &mut event {
             if K::kind(&()) == Sidecar::kind(&()) {
