@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use futures::Stream;
 use jiff::Timestamp;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::{Client, Resource, ResourceExt};
 use tracing::{debug, info};
 
@@ -43,8 +43,8 @@ impl Context {
         settings: Settings,
         metrics: Metrics,
     ) -> Self {
-        let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.into(), instance });
-        let writer = Writer { client, recorder, metrics: metrics.clone() };
+        let reporter = Reporter { controller: MANAGER.into(), instance };
+        let writer = Writer { client, reporter, metrics: metrics.clone() };
         Self { mesh, caches, switch, settings, writer, metrics, to_ask: Queue::default() }
     }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,7 +24,7 @@ pub(super) const FINALIZER: &str = "palisade.io/open-first";
 #[derive(Clone)]
 pub(super) struct Writer {
     pub(super) client: Client,
-    pub(super) recorder: Recorder,
+    pub(super) reporter: Reporter,
     pub(super) metrics: Metrics,
 }
 
@@ -104,7 +104,10 @@ impl Writer {
             secondary: None,
         };
         let reference = object.object_ref(&());
-        let call = self.recorder.publish(&event, &reference);
+        // A new one each time: a recorder looks through all Events of the last minutes for each, to count repeated ones, and
+        // transitions are told once.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        let call = recorder.publish(&event, &reference);
         if let Err(error) = self.attempt(Written::Event, "publish an Event", call).await {
             tracing::warn!(object = %reference.name.unwrap_or_default(), %error, "an Event was lost");
         }
