@@ -105,7 +105,7 @@ pub(super) fn build(fence: &ServiceFence, content: &Content<'_>, proxy: &GlobalP
     let specs = || composed.iter().map(|foreign| &foreign.spec);
     let theirs = original.or(*heir).and_then(|spec| spec.outbound_traffic_policy.as_ref());
     let spec = SidecarSpec {
-        workload_selector: Some(WorkloadSelector { labels: labels.as_map().clone() }),
+        workload_selector: Some(WorkloadSelector { labels: labels.to_map() }),
         egress: listeners(egress),
         ingress: specs()
             .map(|spec| &spec.ingress)

@@ -120,7 +120,7 @@ impl Graph {
         if before == after {
             return BTreeSet::new();
         }
-        let pairs: BTreeSet<_> = before.as_map().iter().chain(after.as_map()).collect();
+        let pairs: BTreeSet<_> = before.iter().chain(after.iter()).collect();
         let words = pairs.into_iter().map(|(key, value)| label_word(key, value));
         let asking = words.flat_map(|word| self.fences.wanting(&word).cloned().collect::<Vec<_>>());
         asking.filter(|key| self.selects_either(key, before, after)).collect()

@@ -144,10 +144,9 @@ impl Policy {
 impl Workloads {
     /// Whether a pod of a namespace is behind the Service and under the policy.
     fn share(&self, namespace: &str, service: &Service, policy: &Policy) -> bool {
-        let contradict =
-            |(key, value)| service.selector.as_map().get(key).is_some_and(|other| other != value);
+        let contradict = |(key, value)| service.selector.get(key).is_some_and(|other| other != value);
         !service.selector.is_empty()
-            && !policy.selector.as_map().iter().any(contradict)
+            && !policy.selector.iter().any(contradict)
             && self
                 .labels_in(namespace)
                 .any(|labels| labels.satisfy(&service.selector) && labels.satisfy(&policy.selector))

@@ -213,9 +213,8 @@ impl Registry {
 
     /// The hosts of the Services of all namespaces that `selector` selects.
     pub fn labelled<'a>(&'a self, selector: &'a Labels) -> impl Iterator<Item = EgressHost> + 'a {
-        let having = |(key, value): (&String, &String)| self.by_label.get(&label_word(key, value));
-        let fewest =
-            selector.as_map().iter().map(having).min_by_key(|set| set.map_or(0, OrdSet::len)).flatten();
+        let having = |(key, value): (&str, &str)| self.by_label.get(&label_word(key, value));
+        let fewest = selector.iter().map(having).min_by_key(|set| set.map_or(0, OrdSet::len)).flatten();
         fewest.into_iter().flatten().filter_map(move |key| {
             let service = self.services.get(key).filter(|service| service.labels.satisfy(selector))?;
             Some(EgressHost { namespace: service.key.namespace.clone(), host: self.host_of(key) })

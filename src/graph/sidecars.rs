@@ -82,7 +82,7 @@ impl Foreign {
     #[must_use]
     pub fn selects(&self, pod: &Labels) -> bool {
         let selector = self.spec.workload_selector.as_ref();
-        selector.is_some_and(|s| s.labels.iter().all(|(key, value)| pod.as_map().get(key) == Some(value)))
+        selector.is_some_and(|s| s.labels.iter().all(|(key, value)| pod.get(key) == Some(value)))
     }
 
     /// Whether it refuses calls that the global proxy would let through, or has a way out of its own for them. istiod

@@ -68,9 +68,7 @@ impl Wanted {
         match self {
             Self::Host(host) => Some(host.clone()),
             Self::Namespace(namespace) => Some(namespace_word(namespace)),
-            Self::Labels(selector) => {
-                selector.as_map().iter().next().map(|(key, value)| label_word(key, value))
-            }
+            Self::Labels(selector) => selector.iter().next().map(|(key, value)| label_word(key, value)),
         }
     }
 

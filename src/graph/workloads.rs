@@ -47,7 +47,7 @@ pub enum Proxy {
 /// The pods that may call others: by address, by name and by workload.
 #[derive(Clone, Debug, Default)]
 pub struct Workloads {
-    pods: HashMap<ObjectKey, Pod>,
+    pods: HashMap<ObjectKey, Arc<Pod>>,
     /// Namespace → labels → the pods that have just these. What selects one of them selects them all.
     groups: HashMap<Arc<str>, HashMap<Labels, Group>>,
     /// Fence → the labels of the groups that are in it.
@@ -99,7 +99,7 @@ impl Workloads {
     /// A pod.
     #[must_use]
     pub fn pod(&self, key: &ObjectKey) -> Option<&Pod> {
-        self.pods.get(key)
+        self.pods.get(key).map(Arc::as_ref)
     }
 
     /// The pods of a fence, in the order of their names.
@@ -182,7 +182,7 @@ impl Workloads {
         if moved || old.is_some_and(|old| (&old.account, old.proxy) != (&pod.account, pod.proxy)) {
             affected.extend(fences.iter().cloned());
         }
-        self.pods.insert(pod.key.clone(), pod);
+        self.pods.insert(pod.key.clone(), Arc::new(pod));
         affected
     }
 

@@ -197,13 +197,14 @@ pub(super) fn labels_of(input: &Input<'_>, base: &Labels, subset: &str) -> Resul
     let found = input.graph.subset(&ObjectKey::of(input.limiter), subset);
     let found = found
         .ok_or_else(|| refusal("no DestinationRule of the namespace has such a subset of the Service"))?;
-    if found.as_map().iter().any(|(key, value)| base.get(key).is_some_and(|other| other != value)) {
+    if found.iter().any(|(key, value)| base.get(key).is_some_and(|other| other != value)) {
         return Err(refusal(
             "the subset's labels are other ones than those that all pods of the limiter have",
         ));
     }
-    let both = base.as_map().iter().chain(found.as_map());
-    Ok(Labels::from(both.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>()))
+    let mut both = base.to_map();
+    both.extend(found.to_map());
+    Ok(Labels::from(both))
 }
 
 /// Names that a user gives must differ within a limiter.
@@ -276,7 +277,7 @@ fn build(input: &Input<'_>, subset: &str, labels: &Labels, limits: &[Limit]) -> 
     let key = ObjectKey::of(limiter);
     let base = (subset != BASE).then(|| format!("{key}/{BASE}"));
     let spec = EnvoyFilterSpec {
-        workload_selector: Some(WorkloadSelector { labels: labels.as_map().clone() }),
+        workload_selector: Some(WorkloadSelector { labels: labels.to_map() }),
         priority: Some(PRIORITY + i32::from(base.is_some())),
         config_patches: patches(&format!("{key}/{subset}"), base.as_deref(), limits, global),
     };

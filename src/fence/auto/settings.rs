@@ -50,7 +50,7 @@ impl AutoFence {
         let selectors = &self.management_selectors;
         (allow.is_empty() || listed(allow))
             && !listed(deny)
-            && (selectors.is_empty() || selectors.iter().any(|selector| selector.0.matches(labels.as_map())))
+            && (selectors.is_empty() || selectors.iter().any(|selector| selector.0.matches(&labels.to_map())))
     }
 }
 

@@ -70,7 +70,7 @@ impl Registry {
         if service.headless {
             insert(&mut self.headless, &key.namespace, host);
         }
-        for (name, value) in service.labels.as_map() {
+        for (name, value) in service.labels.iter() {
             insert(&mut self.by_label, &label_word(name, value), key.clone());
         }
         if let Some(target) = &service.external_name {
@@ -84,7 +84,7 @@ impl Registry {
         self.undefine(&host, &Definer::Service(key.clone()), &service.export_to);
         discard(&mut self.by_namespace, &key.namespace, &host);
         discard(&mut self.headless, &key.namespace, &host);
-        for (name, value) in service.labels.as_map() {
+        for (name, value) in service.labels.iter() {
             discard(&mut self.by_label, &label_word(name, value), key);
         }
         if let Some(target) = &service.external_name {

@@ -100,7 +100,7 @@ fn of_service(name: &str) -> Change {
 fn foreign(name: &str, selector: Option<&str>, hosts: &[&str]) -> Sidecar {
     let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
     let spec = SidecarSpec {
-        workload_selector: selector.map(|text| WorkloadSelector { labels: labels(text).as_map().clone() }),
+        workload_selector: selector.map(|text| WorkloadSelector { labels: labels(text).to_map() }),
         egress: vec![EgressListener { hosts, ..EgressListener::default() }],
         ..SidecarSpec::default()
     };

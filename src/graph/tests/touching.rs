@@ -143,3 +143,16 @@ fn a_call_touches_the_fences_to_which_it_is_news() {
     }
     assert_eq!(known_hosts(&graph, "shop/client"), [REVIEWS]);
 }
+
+#[test]
+fn pods_with_the_same_labels_keep_them_once() {
+    let pod = |name: &str| Pod { key: key(name), labels: labels("a=1,b=2"), ..Pod::default() };
+    let mut graph = Graph::new("cluster.local");
+    for name in ["shop/a", "shop/b", "shop/c"] {
+        graph.apply(Change::Pod(pod(name)));
+        graph.apply(Change::Pod(pod(name)));
+    }
+    let of = |name: &str| graph.workloads().pod(&key(name)).unwrap().labels.iter().next().unwrap().0.as_ptr();
+    assert_eq!(of("shop/a"), of("shop/b"));
+    assert_eq!(of("shop/a"), of("shop/c"));
+}

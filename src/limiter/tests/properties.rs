@@ -52,7 +52,7 @@ proptest! {
         let average = descriptor(&json!({ "action": { "strategy": "average" }, "condition": "{{._base.pod}} > 1" }));
         let sets = ["_base", "v1"].map(|subset| (subset.to_owned(), json!({ "descriptor": [average] })));
         let sets: serde_json::Map<_, _> = sets.into_iter().collect();
-        let limiter = limiter(&json!({ "sets": sets, "workloadSelector": own.as_map() }));
+        let limiter = limiter(&json!({ "sets": sets, "workloadSelector": own.to_map() }));
         let key = ObjectKey::new("shop", "web");
         let mut graph = mesh();
         graph.apply(Change::Limiter(Limiter { key: key.clone(), selector: own }));

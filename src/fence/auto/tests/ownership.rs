@@ -12,7 +12,7 @@ fn an_automatic_fence_is_marked_owned_and_held() {
         ("app.kubernetes.io/managed-by", "palisade"),
         ("istio.io/rev", "canary"),
     ];
-    assert_eq!(fence.labels(), labels(&marks.map(|(k, v)| format!("{k}={v}")).join(",")).as_map());
+    assert_eq!(*fence.labels(), labels(&marks.map(|(k, v)| format!("{k}={v}")).join(",")).to_map());
     assert_eq!(
         json!(fence.spec),
         json!({ "enable": true, "mode": "Observe", "workloadSelector": { "fromService": true } })
