@@ -118,6 +118,8 @@ fn pod_of(name: &str, service: usize) -> Value {
             "labels": {
                 "app": app, "version": "v1", "pod-template-hash": "7d4f8b9c6d",
                 "security.istio.io/tlsMode": "istio",
+                // What owner references tell of other pods: a pod whose owner is not there is collected.
+                "service.istio.io/workload-name": app,
                 "service.istio.io/canonical-name": app, "service.istio.io/canonical-revision": "v1",
             },
             "annotations": {"sidecar.istio.io/status": r#"{"containers":["istio-proxy"],"revision":"default"}"#},
