@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use kube::runtime::reflector::store;
 use kube::runtime::watcher::Event;
-use palisade::api::{Dependency, DependencySource, ServiceFence, ServiceFenceSpec, ServiceFenceStatus};
-use palisade::controllers::{Caches, Census, Leadership, Metrics};
+use palisade::api::{
+    Dependency, DependencySource, ServiceFence, ServiceFenceSpec, ServiceFenceStatus, SmartLimiter,
+};
+use palisade::controllers::{Caches, Census, Leadership, LimiterCaches, Metrics};
 use palisade::rate_limit;
 use palisade::sources::{access_log, limiter_metrics, prometheus, proxy_metrics};
 use prometheus_client::encoding::text::encode;
@@ -31,11 +33,27 @@ fn fence(name: &str, reason: &str, sources: &[DependencySource]) -> ServiceFence
     fence
 }
 
-/// What the operator exposes with two fences.
+fn limiter(name: &str, limits: u32) -> SmartLimiter {
+    let condition = json!({ "type": "Ready", "status": "True", "reason": "Limiting", "message": "",
+        "lastTransitionTime": "2026-01-01T12:00:00Z" });
+    serde_json::from_value(json!({
+        "metadata": { "namespace": "shop", "name": name },
+        "spec": {},
+        "status": { "conditions": [condition], "limits": limits },
+    }))
+    .unwrap()
+}
+
+/// What the operator exposes with two fences and two limiters.
 fn exposed() -> String {
     let (fences, mut writer) = store();
     let (sidecars, _) = store();
     let caches = Arc::new(Caches::new(fences, sidecars));
+    let (limiters, mut limiter_writer) = store();
+    let (filters, _) = store();
+    let limiter_caches = Arc::new(LimiterCaches::new(limiters, filters));
+    limiter_writer.apply_watcher_event(&Event::Apply(limiter("a", 2)));
+    limiter_writer.apply_watcher_event(&Event::Apply(limiter("b", 3)));
     writer.apply_watcher_event(&Event::Apply(fence("a", "Fenced", &[DependencySource::AccessLog])));
     let both = [DependencySource::AccessLog, DependencySource::Spec];
     writer.apply_watcher_event(&Event::Apply(fence("b", "Fenced", &both)));
@@ -47,7 +65,7 @@ fn exposed() -> String {
     let _proxies = proxy_metrics::Metrics::register(&mut registry);
     let _limits = limiter_metrics::Metrics::register(&mut registry);
     let _rates = rate_limit::Metrics::register(&mut registry);
-    registry.register_collector(Box::new(Census::new(caches)));
+    registry.register_collector(Box::new(Census::new(caches, Some(limiter_caches))));
     let mut text = String::new();
     encode(&mut text, &registry).unwrap();
     text
@@ -68,12 +86,14 @@ fn every_metric_is_documented_and_nothing_else() {
 }
 
 #[test]
-fn fences_and_dependencies_are_counted_as_they_stand() {
+fn fences_dependencies_and_limiters_are_counted_as_they_stand() {
     let text = exposed();
     for line in [
         r#"palisade_fences{condition="Ready",status="True",reason="Fenced"} 2"#,
         r#"palisade_dependencies{source="AccessLog"} 2"#,
         r#"palisade_dependencies{source="Spec"} 1"#,
+        r#"palisade_limiters{condition="Ready",status="True",reason="Limiting"} 2"#,
+        "palisade_limits 5",
     ] {
         assert!(text.lines().any(|have| have == line), "{line} is missing in\n{text}");
     }

@@ -12,6 +12,12 @@ use super::spelling::both_spellings;
 /// What expressions are written with: names between braces have a dot before them.
 const EXPRESSION: &str = r"^([^{}]|\{\{ *\.[-A-Za-z0-9_.]+ *\}\})*$";
 
+/// What Envoy takes for the status of a rejection (`envoy.type.v3.StatusCode`, 1.40); it refuses a configuration with another one.
+const STATUSES: &[u16] = &[
+    400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 423,
+    424, 426, 428, 429, 431, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511,
+];
+
 /// How many requests a workload lets in or out, in which time. Group, version and field names are Slime's
 /// (`microservice.slime.io/v1alpha2`); fields with two words may be spelled `fill_interval` or `fillInterval`.
 // Each printer column has a type.
@@ -76,6 +82,12 @@ pub struct SmartLimiterSpec {
     /// strategy `global`. Ours: Slime has no such field.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub failure_mode_deny: bool,
+
+    /// The status of answers to requests that are rejected: 429 if none is given, and 503 with the strategy `adaptive`. Those that
+    /// Envoy knows, from 400 on. Ours: Slime has no such field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = STATUSES))]
+    pub rejection_status: Option<u16>,
 
     /// Deprecated by Slime, and not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]

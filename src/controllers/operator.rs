@@ -158,7 +158,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let caches = watches::start(&client, &mesh, options.istio.clone(), &stop, &mut tasks, &listed);
     let limits =
         options.limits.then(|| limiter::watch(&client, &mesh, options.istio, &stop, &mut tasks, &listed));
-    registry.register_collector(Box::new(Census::new(caches.clone())));
+    registry.register_collector(Box::new(Census::new(caches.clone(), limits.clone())));
     let serving = server::serve(http, mesh.clone(), registry, stop.clone());
     tasks.spawn(async move { report(serving.await, "serving health and metrics") });
 

@@ -13,6 +13,7 @@ impl Limits for Adaptive {
     const END: &'static str = "/adaptive";
     const TYPE: &'static str =
         "type.googleapis.com/envoy.extensions.filters.http.adaptive_concurrency.v3.AdaptiveConcurrency";
+    const STATUS: &'static str = "concurrency_limit_exceeded_status";
 
     fn empty(&self) -> Value {
         let mut config = of(1000, 60_000);

@@ -33,6 +33,8 @@ pub(super) trait Limits {
     const END: &'static str;
     /// The type of its configuration.
     const TYPE: &'static str;
+    /// The field with the status of its rejections.
+    const STATUS: &'static str;
 
     /// Its configuration without a limit, should none come.
     fn empty(&self) -> Value;
@@ -42,23 +44,37 @@ pub(super) trait Limits {
 }
 
 /// The patches of these limits. `name` is that of the limiter and subset (`shop/web/v1`), and begins the names of filters;
-/// the filters of `base` are replaced.
+/// the filters of `base` are replaced; `status` is that of rejections, if it is not Envoy's own.
 pub(super) fn patches(
     name: &str,
     base: Option<&str>,
     limits: &[Limit],
     global: Option<Global<'_>>,
+    status: Option<u16>,
 ) -> Vec<ConfigPatch> {
+    let chain = Chain { name, base, status };
     let of = |kind| limits.iter().filter(|limit| limit.kind == kind).collect::<Vec<_>>();
     // What a pod refuses by itself, the service is not asked about.
-    let own = patches_of(&Local, name, base, &of(Kind::Local));
-    let shared = global.map(|global| patches_of(&global, name, base, &of(Kind::Global)));
-    let adaptive = patches_of(&Adaptive, name, base, &of(Kind::Adaptive));
+    let own = patches_of(&Local, chain, &of(Kind::Local));
+    let shared = global.map(|global| patches_of(&global, chain, &of(Kind::Global)));
+    let adaptive = patches_of(&Adaptive, chain, &of(Kind::Adaptive));
     let connections = connections::patches(name, base, &of(Kind::Connections));
     [own, shared.unwrap_or_default(), adaptive, connections].concat()
 }
 
-fn patches_of<F: Limits>(filters: &F, name: &str, base: Option<&str>, limits: &[&Limit]) -> Vec<ConfigPatch> {
+/// What the filters of a limiter and subset have in common.
+#[derive(Clone, Copy)]
+struct Chain<'a> {
+    name: &'a str,
+    base: Option<&'a str>,
+    status: Option<u16>,
+}
+
+fn patches_of<F: Limits>(
+    filters: &F,
+    Chain { name, base, status }: Chain<'_>,
+    limits: &[&Limit],
+) -> Vec<ConfigPatch> {
     by_listeners(limits)
         .into_iter()
         .flat_map(|(listeners, limits)| {
@@ -67,7 +83,11 @@ fn patches_of<F: Limits>(filters: &F, name: &str, base: Option<&str>, limits: &[
             let removed = removed.map(|filter| patch(listeners, &filter, json!({ "operation": "REMOVE" })));
             let inserted = json!({ "operation": "INSERT_BEFORE", "value": discovered(&filter, filters) });
             let inserted = patch(listeners, "envoy.filters.http.router", inserted);
-            removed.chain([inserted, extension(&filter, &filters.config(&limits))]).collect::<Vec<_>>()
+            let mut config = filters.config(&limits);
+            if let Some(status) = status {
+                config[F::STATUS] = json!({ "code": status });
+            }
+            removed.chain([inserted, extension(&filter, &config)]).collect::<Vec<_>>()
         })
         .collect()
 }

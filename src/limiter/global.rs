@@ -35,6 +35,7 @@ pub(super) struct Global<'a> {
 impl Limits for Global<'_> {
     const END: &'static str = "/global";
     const TYPE: &'static str = "type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit";
+    const STATUS: &'static str = "rate_limited_status";
 
     /// It asks about nothing: without limits of its own, it would take those of routes.
     fn empty(&self) -> Value {

@@ -16,6 +16,7 @@ impl Limits for Local {
     const END: &'static str = "";
     const TYPE: &'static str =
         "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
+    const STATUS: &'static str = "status";
 
     /// It has no bucket for requests that match none.
     fn empty(&self) -> Value {

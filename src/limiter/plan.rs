@@ -279,7 +279,13 @@ fn build(input: &Input<'_>, subset: &str, labels: &Labels, limits: &[Limit]) -> 
     let spec = EnvoyFilterSpec {
         workload_selector: Some(WorkloadSelector { labels: labels.to_map() }),
         priority: Some(PRIORITY + i32::from(base.is_some())),
-        config_patches: patches(&format!("{key}/{subset}"), base.as_deref(), limits, global),
+        config_patches: patches(
+            &format!("{key}/{subset}"),
+            base.as_deref(),
+            limits,
+            global,
+            limiter.spec.rejection_status,
+        ),
     };
     let mut filter = EnvoyFilter::new(&name(limiter, subset), spec);
     filter.metadata.namespace = limiter.namespace();

@@ -96,3 +96,18 @@ fn what_envoy_has_no_choice_for_is_refused() {
         "Limiting"
     );
 }
+
+#[test]
+fn the_status_of_rejections_is_the_users_with_every_filter() {
+    let statuses = [
+        ("single", "status"),
+        ("global", "rate_limited_status"),
+        ("adaptive", "concurrency_limit_exceeded_status"),
+    ];
+    for (strategy, field) in statuses {
+        let mut limiter = one(&json!({ "action": { "strategy": strategy } }));
+        assert_eq!(config_of(&decide(&limiter))[field], Value::Null, "{strategy}: Envoy's own");
+        limiter.spec.rejection_status = Some(503);
+        assert_eq!(config_of(&decide(&limiter))[field], json!({ "code": 503 }), "{strategy}");
+    }
+}

@@ -48,6 +48,33 @@ pub async fn admitted(world: &World, pod: &str, url: &str, options: &[&str], cou
     Ok(calls.iter().filter(|call| call.ok).count())
 }
 
+/// Has a limiter reject with a status of its own, waits until a request with `header` gets that, and takes it back. Requests with it
+/// must have used up their limit.
+pub async fn rejects_with_its_status(
+    world: &World,
+    (namespace, name): (&str, &str),
+    (pod, url, header): (&str, &str, &str),
+) -> Result<()> {
+    let patch = async |status: &str| {
+        let patch = format!(r#"{{"spec": {{"rejectionStatus": {status}}}}}"#);
+        let change = ["patch", "smartlimiter", name, "-n", namespace, "--type=merge", "--patch", &patch];
+        world.mesh.kubectl(&change).await
+    };
+    let refusal = format!("{:#}", patch("418").await.err().context("Envoy knows no such status")?);
+    ensure!(refusal.contains("rejectionStatus") && refusal.contains("supported values"), "{refusal}");
+    for (status, expected) in [("503", "503"), ("null", "429")] {
+        patch(status).await?;
+        until(&format!("rejected requests get {expected}"), SOON, async || {
+            let get = ["curl", "--silent", "--include", "--header", header, url];
+            let answer = world.mesh.exec(pod, &get).await?;
+            ensure!(answer.lines().next().is_some_and(|line| line.contains(expected)), "{answer}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
 /// Waits until each HTTP filter chain of a pod's listener has just one filter of each of so many limiters, and these have so
 /// many limits; connections that were open before filters came or went keep their chain until it is drained.
 pub async fn until_limits(world: &World, pod: &str, listener: &str, expected: &[usize]) -> Result<()> {
