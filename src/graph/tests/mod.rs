@@ -10,6 +10,7 @@ mod learning;
 mod properties;
 mod routes;
 mod sharing;
+mod strategies;
 mod touching;
 
 use std::collections::{BTreeMap, BTreeSet};

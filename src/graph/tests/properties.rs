@@ -1,9 +1,10 @@
 //! Whatever happens, in whatever order.
 
+use super::strategies::{WORKLOADS, some_change};
 use super::*;
-use crate::graph::{Backend, GatewayRoute, RouteKind, Source, VirtualService};
+use crate::graph::{GatewayRoute, VirtualService};
 
-const HOSTS: [&str; 4] = [REVIEWS, RATINGS, EXAMPLE, "no.such.host"];
+pub(super) const HOSTS: [&str; 4] = [REVIEWS, RATINGS, EXAMPLE, "no.such.host"];
 
 fn observations() -> impl Strategy<Value = Vec<Observation>> {
     let one = (1u8..=4, prop::sample::select(HOSTS.to_vec()), 0i64..240);
@@ -167,199 +168,15 @@ impl Objects {
     }
 }
 
-fn some_key() -> impl Strategy<Value = ObjectKey> {
-    prop::sample::select(vec!["shop/client", "shop/reviews", "shop/ratings", "other/client"]).prop_map(key)
-}
-
-fn some_labels() -> impl Strategy<Value = Labels> {
-    prop::sample::select(vec!["", "app=client", "app=client,tier=web", "tier=web"]).prop_map(labels)
-}
-
-fn some_wants() -> impl Strategy<Value = Vec<Want>> {
-    let texts = [
-        REVIEWS,
-        EXAMPLE,
-        "shop/*",
-        "other/*",
-        "*.example.com",
-        "api.example.com",
-        "*.shop.svc.cluster.local",
-    ];
-    let selectors = ["app=client", "app=client,tier=web", ""];
-    let labels = selectors.map(|text| Want::always(Wanted::Labels(labels(text)), DependencySource::Spec));
-    let wants: Vec<_> = texts.map(want).into_iter().chain(labels).collect();
-    let all = wants.len();
-    prop::sample::subsequence(wants, 0..=all)
-}
-
-fn some_export() -> impl Strategy<Value = ExportTo> {
-    prop::sample::select(vec!["", "*", ".", "~", "shop", "other,palisade-system", "other"])
-        .prop_map(|words| ExportTo::parse(words.split(','), "shop"))
-}
-
-fn some_service() -> impl Strategy<Value = Service> {
-    let external = prop::sample::select(vec![None, None, Some(REVIEWS), Some(EXAMPLE), Some(RATINGS)]);
-    (some_key(), some_labels(), some_labels(), any::<bool>(), external, some_export()).prop_map(
-        |(key, labels, selector, headless, external, export_to)| {
-            let external_name = external.map(Into::into);
-            Service { key, labels, selector, headless, external_name, export_to, ..Service::default() }
-        },
-    )
-}
-
-fn some_entry() -> impl Strategy<Value = ServiceEntry> {
-    let hosts: Vec<Arc<str>> = [REVIEWS, EXAMPLE, "*.example.com"].map(Into::into).into();
-    (some_key(), prop::sample::subsequence(hosts, 0..=3), some_export())
-        .prop_map(|(key, hosts, export_to)| ServiceEntry { key, hosts, export_to, own: None })
-}
-
-const WORKLOADS: [&str; 2] = ["web", "api"];
-
 /// The fences that a caller is in, each once.
 fn in_fences_of(graph: &Graph, caller: &Caller) -> Option<BTreeSet<String>> {
     graph.workloads().fences_of(caller).map(|fences| fences.map(ToString::to_string).collect())
-}
-
-/// The addresses of one pod are never those of another here: see the tests of addresses.
-fn some_pod() -> impl Strategy<Value = Pod> {
-    let proxy = prop::sample::select(vec![Proxy::Sidecar, Proxy::None]);
-    let workload = prop::sample::select(WORKLOADS.to_vec()).prop_map(Arc::from);
-    (0u8..4, prop::sample::subsequence(vec![0u8, 1, 2], 0..=2), some_labels(), proxy, workload).prop_map(
-        |(number, ips, labels, proxy, workload)| {
-            let account = if number % 2 == 0 { "client" } else { "other" }.into();
-            let namespace = if number == 3 { "other" } else { "shop" };
-            let ips = ips.into_iter().map(|i| ip(number * 3 + i)).collect();
-            Pod {
-                key: ObjectKey::new(namespace, format!("pod-{number}")),
-                ips,
-                labels,
-                account,
-                proxy,
-                workload,
-                ready: false,
-            }
-        },
-    )
-}
-
-fn some_policy() -> impl Strategy<Value = Policy> {
-    let callers =
-        ["*", "td/ns/shop/*", "td/ns/shop/sa/client", "*/sa/other", "td/ns/palisade/sa/global-proxy"];
-    let callers = callers.map(|text| CallerPattern::principal(text).unwrap()).to_vec();
-    let key = prop::sample::select(vec!["shop/a", "shop/b", "other/a", "root/a"]).prop_map(key);
-    let targets = prop::option::weighted(0.2, Just(vec!["reviews".into()]));
-    (key, some_labels(), targets, prop::sample::subsequence(callers, 0..=3))
-        .prop_map(|(key, selector, targets, callers)| Policy { key, selector, targets, callers })
-}
-
-fn some_route() -> impl Strategy<Value = VirtualService> {
-    let hosts: Vec<Arc<str>> = ["reviews", RATINGS].map(Into::into).into();
-    let namespaces = prop::sample::select(vec![None, Some("shop".into()), Some("other".into())]);
-    let callers = (namespaces, some_labels()).prop_map(|(namespace, labels)| Source { namespace, labels });
-    let keys = || prop::sample::select(vec!["shop/a", "shop/b", "other/a"]).prop_map(key);
-    let (hosts, callers) = (prop::sample::subsequence(hosts, 0..=2), prop::collection::vec(callers, 0..2));
-    let export = prop::sample::select(vec!["", "*", ".", "other", "~"]);
-    (keys(), hosts, callers, prop::collection::vec(keys(), 0..2), export).prop_map(
-        |(key, hosts, callers, delegates, export)| VirtualService {
-            export_to: ExportTo::parse([export], &key.namespace.clone()),
-            key,
-            hosts,
-            destinations: Vec::new(),
-            delegates,
-            callers,
-            ..VirtualService::default()
-        },
-    )
 }
 
 /// An empty graph of a mesh with a root namespace and a global proxy.
 fn in_a_mesh() -> Graph {
     let proxy = Identity { namespace: "palisade".into(), account: "global-proxy".into() };
     Graph::new("cluster.local").under(Authority { root_namespace: "root".into(), global_proxy: Some(proxy) })
-}
-
-fn some_terms() -> impl Strategy<Value = Terms> {
-    let revision = prop::sample::select(vec![None, Some(Arc::from("a")), Some(Arc::from("b"))]);
-    (0i64..3, any::<bool>(), revision).prop_map(|(created, enabled, revision)| Terms {
-        created: Some(at(created)),
-        enabled,
-        revision,
-        ..Terms::default()
-    })
-}
-
-fn some_sidecar() -> impl Strategy<Value = Sidecar> {
-    let name =
-        prop::sample::select(vec!["shop/client", "shop/default", "other/default", "istio-system/default"]);
-    let hosts =
-        vec!["*/*", "./*", "shop/*", "~/*", "*/www.example.com", "shop/reviews.shop.svc.cluster.local"];
-    let selector = prop::sample::select(vec![None, Some(""), Some("app=client"), Some("tier=web")]);
-    let foreign = (name.clone(), selector, prop::sample::subsequence(hosts, 0..=3), 0i64..2).prop_map(
-        |(name, selector, hosts, created)| Sidecar {
-            created: Some(at(created)),
-            ..foreign(name, selector, &hosts)
-        },
-    );
-    let standing = prop::sample::select(vec!["", "app=client", "tier=web"]);
-    let own = (name, standing, any::<bool>()).prop_map(|(name, selector, wide)| own(name, selector, wide));
-    prop_oneof![foreign, own]
-}
-
-fn some_mesh_config() -> impl Strategy<Value = MeshConfig> {
-    let export =
-        || prop::sample::select(vec![DefaultExport::Everyone, DefaultExport::Own, DefaultExport::Nobody]);
-    let hosts = prop::sample::subsequence(HOSTS.to_vec(), 0..=2);
-    (hosts, any::<bool>(), export(), export()).prop_map(
-        |(hosts, registry_only, services_export, virtual_services_export)| MeshConfig {
-            hosts: hosts.into_iter().map(Into::into).collect(),
-            registry_only,
-            services_export,
-            virtual_services_export,
-        },
-    )
-}
-
-fn some_gateway_route() -> impl Strategy<Value = GatewayRoute> {
-    let parents = prop::sample::subsequence(vec!["shop/reviews", "shop/ratings", "other/client"], 0..=2);
-    let names = prop::sample::select(vec!["shop/web", "other/web"]);
-    (names, parents).prop_map(|(name, parents)| GatewayRoute {
-        kind: RouteKind::Http,
-        key: key(name),
-        parents: parents.into_iter().map(key).collect(),
-        backends: vec![Backend::Service(key("shop/ratings"))],
-    })
-}
-
-fn some_change() -> impl Strategy<Value = Change> {
-    let selection = prop_oneof![
-        Just(PodSelection::Service),
-        Just(PodSelection::ServiceOrLabel),
-        some_labels().prop_map(PodSelection::Labels),
-    ];
-    prop_oneof![
-        4 => some_service().prop_map(Change::Service),
-        1 => some_key().prop_map(Change::ServiceGone),
-        2 => some_entry().prop_map(Change::ServiceEntry),
-        1 => some_key().prop_map(Change::ServiceEntryGone),
-        4 => some_pod().prop_map(Change::Pod),
-        1 => some_pod().prop_map(|pod| Change::PodGone(pod.key)),
-        4 => (some_key(), selection, some_wants(), some_terms()).prop_map(|(key, selection, wants, terms)| {
-            let known = vec![(REVIEWS.into(), knowledge(&["shop"], 0, 0))];
-            Change::Fence(Fence { key, selection, wants, known, learning: None, terms })
-        }),
-        3 => some_sidecar().prop_map(Change::Sidecar),
-        1 => some_sidecar().prop_map(|sidecar| Change::SidecarGone(sidecar.key)),
-        1 => some_key().prop_map(Change::FenceGone),
-        2 => some_labels().prop_map(|labels| Change::Namespace(Namespace { name: "shop".into(), labels })),
-        1 => Just(Change::NamespaceGone(ObjectKey::new("", "shop"))),
-        3 => some_policy().prop_map(Change::Policy),
-        2 => some_route().prop_map(Change::VirtualService),
-        1 => some_route().prop_map(|route| Change::VirtualServiceGone(route.key)),
-        1 => some_mesh_config().prop_map(Change::MeshConfig),
-        2 => some_gateway_route().prop_map(Change::GatewayRoute),
-        1 => some_gateway_route().prop_map(|route| Change::GatewayRouteGone(route.kind, route.key)),
-        1 => some_policy().prop_map(|policy| Change::PolicyGone(policy.key)),
-    ]
 }
 
 /// Everything about a fence that decisions rest on.
