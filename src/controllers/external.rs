@@ -44,7 +44,7 @@ impl Namespaces {
 }
 
 /// What the writer of entries works with.
-pub(super) struct Entries {
+pub struct Entries {
     mesh: Mesh,
     caches: Arc<Caches>,
     writer: Writer,
@@ -63,7 +63,8 @@ async fn hand_over(mut calls: mpsc::Receiver<PassedThrough>, mesh: Mesh) {
 
 impl Entries {
     /// What is shared with the reconciler of fences.
-    pub(super) fn new(context: &Context, namespaces: Namespaces) -> Self {
+    #[must_use]
+    pub fn new(context: &Context, namespaces: Namespaces) -> Self {
         let (mesh, caches, _, writer) = context.parts();
         Self { mesh, caches, writer, namespaces: namespaces.0 }
     }
@@ -102,7 +103,11 @@ impl Entries {
         }
     }
 
-    async fn reconcile(&self, namespace: &str) -> Result<(), Error> {
+    /// Brings the entries of one namespace about.
+    ///
+    /// # Errors
+    /// If a write failed; what was written before stands.
+    pub async fn reconcile(&self, namespace: &str) -> Result<(), Error> {
         for action in self.decide(namespace, &self.mesh.graph()) {
             match action {
                 EntryAction::Apply(entry) => self.writer.entry(&entry).await?,

@@ -41,7 +41,7 @@ mod write;
 pub use auto_fence::{AutoContext, Concerns, Deletions, reconcile as reconcile_auto};
 pub use census::Census;
 pub use error::Error;
-pub use external::Namespaces;
+pub use external::{Entries, Namespaces};
 pub use leadership::Leadership;
 pub use limiter::{LimiterCaches, LimiterContext, reconcile as reconcile_limiter};
 pub use mesh::{Mesh, Message};

@@ -9,6 +9,7 @@
 mod adoption;
 mod api_server;
 mod auto_fence;
+mod external;
 mod limiter;
 mod objects;
 mod record;
@@ -83,6 +84,26 @@ fn fence() -> ServiceFence {
     fence.metadata.generation = Some(1);
     fence.metadata.resource_version = Some("1".to_owned());
     fence
+}
+
+/// What the watch of fences tells the graph of one.
+fn facts(fence: &ServiceFence) -> Change {
+    let domains = fence.status.iter().flat_map(|status| &status.domains);
+    Change::Fence(Fence {
+        key: ObjectKey::of(fence),
+        selection: selection(fence),
+        wants: wants(fence),
+        known: domains
+            .filter_map(|(host, domain)| Some((host.as_str().into(), known(host, domain)?)))
+            .collect(),
+        learning: fence.spec.learning.clone(),
+        terms: Terms {
+            enabled: fence.spec.enable && fence.metadata.deletion_timestamp.is_none(),
+            mode: fence.spec.mode,
+            sidecar_policy: fence.spec.sidecar_policy,
+            ..Terms::default()
+        },
+    })
 }
 
 fn settings() -> Settings {
@@ -188,23 +209,7 @@ impl Bench {
         if let Some(sidecar) = &self.server.sidecar {
             self.sidecars.apply_watcher_event(&Event::Apply(sidecar.clone()));
         }
-        let domains = fence.status.iter().flat_map(|status| &status.domains);
-        self.tell(Change::Fence(Fence {
-            key: key(),
-            selection: selection(&fence),
-            wants: wants(&fence),
-            known: domains
-                .filter_map(|(host, domain)| Some((host.as_str().into(), known(host, domain)?)))
-                .collect(),
-            learning: fence.spec.learning.clone(),
-            terms: Terms {
-                enabled: fence.spec.enable && fence.metadata.deletion_timestamp.is_none(),
-                mode: fence.spec.mode,
-                sidecar_policy: fence.spec.sidecar_policy,
-                ..Terms::default()
-            },
-        }))
-        .await;
+        self.tell(facts(&fence)).await;
     }
 
     /// Dates back what the Sidecar says of its last step.
