@@ -66,7 +66,7 @@ struct Group {
 
 #[derive(Clone, Debug)]
 struct Tenant {
-    pod: ObjectKey,
+    pod: Arc<Pod>,
     fences: Arc<[ObjectKey]>,
 }
 
@@ -177,12 +177,12 @@ impl Workloads {
             self.by_workload.remove(old);
         }
         let fences = self.group(&pod.key.namespace, &pod.labels).map(|group| group.fences.clone());
-        let fences = fences.unwrap_or_default();
+        let (fences, pod) = (fences.unwrap_or_default(), Arc::new(pod));
         place(&mut self.by_address, &pod, &fences);
         if moved || old.is_some_and(|old| (&old.account, old.proxy) != (&pod.account, pod.proxy)) {
             affected.extend(fences.iter().cloned());
         }
-        self.pods.insert(pod.key.clone(), Arc::new(pod));
+        self.pods.insert(pod.key.clone(), pod);
         affected
     }
 
@@ -272,7 +272,7 @@ impl Workloads {
     /// Forgets addresses of `pod`, unless another pod has got them meanwhile.
     fn release<'a>(&mut self, pod: &ObjectKey, ips: impl Iterator<Item = &'a IpAddr>) {
         for ip in ips {
-            if self.by_address.get(ip).is_some_and(|tenant| tenant.pod == *pod) {
+            if self.by_address.get(ip).is_some_and(|tenant| tenant.pod.key == *pod) {
                 self.by_address.remove(ip);
             }
         }
@@ -280,10 +280,10 @@ impl Workloads {
 }
 
 /// Notes the fences of a pod's addresses; an address stays with another pod that has got it meanwhile.
-fn place(tenants: &mut HashMap<IpAddr, Tenant>, pod: &Pod, fences: &Arc<[ObjectKey]>) {
+fn place(tenants: &mut HashMap<IpAddr, Tenant>, pod: &Arc<Pod>, fences: &Arc<[ObjectKey]>) {
     for ip in &pod.ips {
-        if tenants.get(ip).is_none_or(|tenant| tenant.pod == pod.key) {
-            tenants.insert(*ip, Tenant { pod: pod.key.clone(), fences: fences.clone() });
+        if tenants.get(ip).is_none_or(|tenant| tenant.pod.key == pod.key) {
+            tenants.insert(*ip, Tenant { pod: pod.clone(), fences: fences.clone() });
         }
     }
 }
