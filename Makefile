@@ -13,7 +13,7 @@ export BED_PALISADE_BIN ?= $(abspath $(BIN))/palisade
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build the operator, the bed and the end-to-end programs
@@ -52,6 +52,10 @@ bench: build ## Figures: entries a second, learning latency, memory
 .PHONY: bench-scale
 bench-scale: build ## Figures of 5,000 Services, 20,000 pods and 5,000 fences
 	$(BIN)/bed run --drain 5s -- $(abspath $(BIN))/bench scale
+
+.PHONY: bench-limiters
+bench-limiters: build ## Figures of 1,000 limiters and a Prometheus with 50,000 series
+	$(BIN)/bed run --drain 5s -- $(abspath $(BIN))/bench limiters
 
 .PHONY: fuzz
 fuzz: ## Fuzz the access-log decoder for a minute (needs cargo-fuzz and a nightly toolchain)

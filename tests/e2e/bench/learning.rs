@@ -14,6 +14,7 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams, WatchEvent, Watch
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
+use crate::api_server::histogram;
 use crate::node::{self, NODE};
 use crate::operator::{ACCESS_LOG, Operator, apply_crds, sidecars, until_at_rest};
 use crate::summarize;
@@ -77,12 +78,6 @@ async fn shares(mesh: &Mesh, operator: &Operator) -> Result<Shares> {
         ("API server: istiod's webhook", histogram(mesh, webhook, &["validation.istio.io"]).await?),
         ("API server: applying a fence's status", histogram(mesh, request, &status).await?),
     ])
-}
-
-/// A histogram of the API server.
-async fn histogram(mesh: &Mesh, name: &str, labels: &[&str]) -> Result<(f64, f64)> {
-    let of = async |suffix| mesh.metric(Component::Apiserver, &format!("{name}_{suffix}"), labels).await;
-    Ok((of("sum").await?, of("count").await?))
 }
 
 /// The processor time that each has used, in seconds.

@@ -1,14 +1,22 @@
-//! Figures that need a real API server or a real mesh: `bed run -- bench [learning] [direct] [scale]`, or `make bench`.
+//! Figures that need a real API server or a real mesh: `bed run -- bench learning direct`, or `make bench`. `scale` and
+//! `limiters` want a mesh each that nothing else was measured in.
 //!
 //! Nothing is asserted about time: machines are noisy. Every figure is printed with what it was measured on.
 
+mod api_server;
 mod direct;
+mod http;
 mod learning;
+mod limiters;
 mod node;
+mod objects;
 mod operator;
 mod scale;
+mod watch;
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
 use bed::mesh::Mesh;
 
 fn main() -> Result<()> {
@@ -18,17 +26,25 @@ fn main() -> Result<()> {
 async fn run() -> Result<()> {
     let mesh = Mesh::connect().await?;
     let wanted: Vec<_> = std::env::args().skip(1).collect();
-    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
-    if is_wanted("learning") {
-        learning::run(&mesh).await?;
-    }
-    if is_wanted("direct") {
-        direct::run(&mesh).await?;
-    }
-    if is_wanted("scale") {
-        scale::run(&mesh).await?;
+    ensure!(!wanted.is_empty(), "what is to be measured? learning, direct, scale, limiters");
+    for name in wanted {
+        match &*name {
+            "learning" => learning::run(&mesh).await?,
+            "direct" => direct::run(&mesh).await?,
+            "scale" => scale::run(&mesh).await?,
+            "limiters" => limiters::run(&mesh).await?,
+            other => bail!("nothing is called {other}"),
+        }
     }
     Ok(())
+}
+
+fn variable(name: &str, default: usize) -> Result<usize> {
+    std::env::var(name).map_or(Ok(default), |value| Ok(value.parse()?))
+}
+
+fn figure(what: &str, took: Duration) {
+    println!("{what:<58} {:.2} s", took.as_secs_f64());
 }
 
 /// One line of figures: the least, the middle, the 99th of a hundred, the most.

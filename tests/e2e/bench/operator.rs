@@ -11,9 +11,9 @@ use bed::wait::until;
 use kube::Api;
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, GroupVersionKind};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+
+use crate::http::{Samples, get, samples};
 
 /// Where it serves access logs.
 pub(crate) const ACCESS_LOG: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18090);
@@ -50,7 +50,7 @@ impl Operator {
     /// Waits until it says that it is ready.
     pub(crate) async fn until_ready(&self) -> Result<()> {
         until("the operator is ready", LIMIT, async || {
-            let answer = get("/readyz").await?;
+            let answer = get(HTTP, "/readyz").await?;
             ensure!(answer.lines().next().is_some_and(|line| line.ends_with("200 OK")), "{answer}");
             Ok(())
         })
@@ -59,12 +59,13 @@ impl Operator {
 
     /// A histogram of its own: the sum, in seconds, and the count.
     pub(crate) async fn histogram(&self, name: &str) -> Result<(f64, f64)> {
-        let text = get("/metrics").await?;
-        let sample = |suffix: &str| {
-            let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(suffix));
-            values.next().and_then(|value| value.trim().parse().ok()).context("no such metric")
-        };
-        Ok((sample("_sum")?, sample("_count")?))
+        let of = async |suffix| samples(HTTP, &format!("{name}_{suffix}")).await;
+        Ok((of("sum").await?.values().sum(), of("count").await?.values().sum()))
+    }
+
+    /// The samples of one of its metrics.
+    pub(crate) async fn metric(&self, name: &str) -> Result<Samples> {
+        samples(HTTP, name).await
     }
 
     pub(crate) fn print_memory(&self, what: &str) -> Result<()> {
@@ -96,14 +97,6 @@ impl Operator {
         let pid = self.0.id().context("the operator has ended")?;
         Ok(std::fs::read_to_string(format!("/proc/{pid}/{file}"))?)
     }
-}
-
-async fn get(path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(HTTP).await?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
 }
 
 pub(crate) async fn apply_crds(mesh: &Mesh) -> Result<()> {

@@ -3,19 +3,19 @@
 //!
 //! `BENCH_SERVICES` makes the mesh smaller, `BENCH_IDLE` the idle time shorter (seconds).
 
-mod objects;
 mod sidecars;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use bed::mesh::{AccessLog, Mesh, Writes, entry};
 
-use self::objects::{PODS_PER_SERVICE, Size, caller, host};
 use self::sidecars::Sidecars;
-use crate::node;
+use crate::api_server::{until_quiet, written};
+use crate::objects::{PODS_PER_SERVICE, Size, caller, create_for_each, host};
 use crate::operator::{ACCESS_LOG, Operator, apply_crds};
+use crate::{figure, node, variable};
 
 /// Hosts that each fence of a burst learns.
 const HOSTS: usize = 100;
@@ -23,10 +23,6 @@ const HOSTS: usize = 100;
 const BURSTS: [usize; 2] = [200, 1000];
 /// Entries of one message, as Envoy sends them at 16 KiB.
 const ENTRIES: usize = 50;
-/// No write for so long means that there is nothing left to do: longer than a drain.
-const QUIET: Duration = Duration::from_secs(5);
-/// How long the writes may take to end.
-const LIMIT: Duration = Duration::from_mins(4);
 /// What the operator alone writes. Its Events cannot be told from others'.
 const WRITTEN: [&str; 3] = ["sidecars", "servicefences", "servicefences/status"];
 
@@ -37,6 +33,7 @@ pub(crate) async fn run(mesh: &Mesh) -> Result<()> {
     apply_crds(mesh).await?;
     let node = node::create(mesh).await?;
     size.create(mesh).await?;
+    create_for_each(mesh, size.services, fence).await?;
     settle(mesh).await?;
     let operator = first_start(mesh, size).await?;
     let operator = restart(mesh, operator, "unchanged restart").await?;
@@ -126,33 +123,17 @@ fn interleaved(calls: &[(usize, usize)], fences: usize) -> Vec<(usize, usize)> {
     (0..HOSTS).flat_map(|host| (0..fences).map(move |fence| calls[fence * HOSTS + host])).collect()
 }
 
-async fn until_quiet(mesh: &Mesh, counts: impl Fn(&str) -> bool) -> Result<()> {
-    let started = Instant::now();
-    loop {
-        let before = mesh.writes().await?;
-        tokio::time::sleep(QUIET).await;
-        let written = mesh.writes().await?.since(&before);
-        if !written.iter().any(|(kind, count)| counts(kind) && *count > 20) {
-            return Ok(());
-        }
-        ensure!(started.elapsed() < LIMIT, "there is no end of writes: {written:?}");
-    }
-}
-
 fn is_ours(kind: &str) -> bool {
     WRITTEN.contains(&kind)
 }
 
 async fn ours(mesh: &Mesh, before: &Writes) -> Result<BTreeMap<String, u64>> {
-    let mut written = mesh.writes().await?.since(before);
-    written.retain(|kind, _| is_ours(kind));
-    Ok(written)
+    written(mesh, before, is_ours).await
 }
 
-fn figure(what: &str, took: Duration) {
-    println!("{what:<58} {:.2} s", took.as_secs_f64());
-}
-
-fn variable(name: &str, default: usize) -> Result<usize> {
-    std::env::var(name).map_or(Ok(default), |value| Ok(value.parse()?))
+fn fence(namespace: &str, name: &str) -> String {
+    format!(
+        "{{apiVersion: microservice.slime.io/v1alpha1, kind: ServiceFence, \
+         metadata: {{name: {name}, namespace: {namespace}}}, spec: {{enable: true}}}}"
+    )
 }

@@ -3,31 +3,22 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use bed::mesh::{Mesh, is_trimmed};
-use futures::StreamExt as _;
-use futures::stream::BoxStream;
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
-use kube::runtime::watcher::{Config, Error, Event, watcher};
 
 use crate::operator::all_sidecars;
-
-/// The longest that anything here may take.
-const LIMIT: Duration = Duration::from_mins(5);
+use crate::watch::Watch;
 
 pub(super) struct Sidecars {
-    events: BoxStream<'static, Result<Event<DynamicObject>, Error>>,
+    watch: Watch,
     trimmed: HashMap<String, bool>,
 }
 
 impl Sidecars {
-    /// A watch that goes on when the API server ends it, as it does with watchers that are slow for a moment.
     pub(super) async fn watch(mesh: &Mesh) -> Result<Self> {
-        let api = all_sidecars(mesh);
-        let mut sidecars = Self { events: watcher(api, Config::default()).boxed(), trimmed: HashMap::new() };
-        while !matches!(sidecars.event().await?, Event::InitDone) {}
-        Ok(sidecars)
+        Ok(Self { watch: Watch::begin(all_sidecars(mesh)).await?, trimmed: HashMap::new() })
     }
 
     /// Waits until this many Sidecars were seen since the watch began, and tells how long it took since `start`.
@@ -75,26 +66,8 @@ impl Sidecars {
     }
 
     async fn next(&mut self) -> Result<DynamicObject> {
-        loop {
-            // A list, too, shows what is new in between.
-            if let Event::Apply(sidecar) | Event::InitApply(sidecar) = self.event().await? {
-                return Ok(sidecar);
-            }
-        }
-    }
-
-    async fn event(&mut self) -> Result<Event<DynamicObject>> {
-        loop {
-            let event = tokio::time::timeout(LIMIT, self.events.next()).await;
-            match event.context("no Sidecar was written for long")?.context("the watch ended")? {
-                Ok(event) => {
-                    if let Event::Apply(sidecar) | Event::InitApply(sidecar) = &event {
-                        self.trimmed.insert(sidecar.name_any(), is_trimmed(&sidecar.data));
-                    }
-                    return Ok(event);
-                }
-                Err(error) => println!("  the watch starts again: {error}"),
-            }
-        }
+        let sidecar = self.watch.next().await?;
+        self.trimmed.insert(sidecar.name_any(), is_trimmed(&sidecar.data));
+        Ok(sidecar)
     }
 }

@@ -1,4 +1,4 @@
-//! The objects of a large mesh, without anybody who runs them.
+//! Services and pods of a large mesh, without anybody who runs them.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -9,25 +9,24 @@ use bed::wait::until;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::Api;
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::node::NODE;
 
 const NAMESPACES: usize = 10;
-pub(super) const PODS_PER_SERVICE: usize = 4;
+pub(crate) const PODS_PER_SERVICE: usize = 4;
 const PARALLEL: usize = 32;
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// A mesh of `services` Services, each with a fence and its pods.
+/// A mesh of `services` Services, each with [`PODS_PER_SERVICE`] pods that are ready.
 #[derive(Clone, Copy)]
-pub(super) struct Size {
-    pub(super) services: usize,
+pub(crate) struct Size {
+    pub(crate) services: usize,
 }
 
 impl Size {
-    pub(super) async fn create(self, mesh: &Mesh) -> Result<()> {
+    pub(crate) async fn create(self, mesh: &Mesh) -> Result<()> {
         for number in 0..NAMESPACES {
             let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name(number)}}))?;
             Api::all(mesh.client().clone()).create(&PostParams::default(), &namespace).await?;
@@ -37,9 +36,18 @@ impl Size {
         }
         all("Services", self.services, |number| service(mesh, number)).await?;
         let pods = self.services * PODS_PER_SERVICE;
-        all("Pods", pods, |number| pod(mesh, number, self.services)).await?;
-        all("ServiceFences", self.services, |number| fence(mesh, number)).await
+        all("Pods", pods, |number| pod(mesh, number, self.services)).await
     }
+}
+
+/// Creates an object for each of so many Services, from its namespace and its name.
+pub(crate) async fn create_for_each(
+    mesh: &Mesh,
+    services: usize,
+    manifest: impl Fn(&str, &str) -> String,
+) -> Result<()> {
+    let manifests = (0..services).map(|number| manifest(&namespace_of(number), &format!("s{number}")));
+    mesh.create(&manifests.collect::<Vec<_>>().join("\n---\n")).await
 }
 
 /// Does `work` for every number, many at a time, and says how it gets on.
@@ -63,18 +71,23 @@ fn name(namespace: usize) -> String {
     format!("scale-{namespace}")
 }
 
-/// The namespace of a Service, its fence and its pods.
-fn namespace_of(service: usize) -> String {
+/// The namespace of a Service, its pods and whatever is for them.
+pub(crate) fn namespace_of(service: usize) -> String {
     name(service % NAMESPACES)
 }
 
 /// The host of a Service.
-pub(super) fn host(service: usize) -> String {
+pub(crate) fn host(service: usize) -> String {
     format!("s{service}.{}.svc.cluster.local", namespace_of(service))
 }
 
+/// The name of a pod, by its number and that of its Service.
+pub(crate) fn pod_name(pod: usize, service: usize) -> String {
+    format!("s{service}-7d4f8b9c6d-{pod:05}")
+}
+
 /// The address of the first pod of a Service.
-pub(super) fn caller(service: usize) -> IpAddr {
+pub(crate) fn caller(service: usize) -> IpAddr {
     address(service)
 }
 
@@ -96,7 +109,7 @@ async fn service(mesh: &Mesh, number: usize) -> Result<()> {
 async fn pod(mesh: &Mesh, number: usize, services: usize) -> Result<()> {
     let service = number % services;
     let api = Api::<Pod>::namespaced(mesh.client().clone(), &namespace_of(service));
-    let name = format!("s{service}-7d4f8b9c6d-{number:05}");
+    let name = pod_name(number, service);
     api.create(&PostParams::default(), &serde_json::from_value(pod_of(&name, service))?).await?;
     let ip = address(number).to_string();
     let ready = json!({"type": "Ready", "status": "True"});
@@ -132,16 +145,4 @@ fn pod_of(name: &str, service: usize) -> Value {
             ],
         },
     })
-}
-
-async fn fence(mesh: &Mesh, number: usize) -> Result<()> {
-    let fence: DynamicObject = serde_json::from_value(json!({
-        "apiVersion": "microservice.slime.io/v1alpha1", "kind": "ServiceFence",
-        "metadata": {"name": format!("s{number}")}, "spec": {"enable": true},
-    }))?;
-    let kind = GroupVersionKind::gvk("microservice.slime.io", "v1alpha1", "ServiceFence");
-    let resource = ApiResource::from_gvk_with_plural(&kind, "servicefences");
-    let api = Api::namespaced_with(mesh.client().clone(), &namespace_of(number), &resource);
-    api.create(&PostParams::default(), &fence).await.map(drop)?;
-    Ok(())
 }
