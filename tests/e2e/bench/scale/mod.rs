@@ -8,7 +8,7 @@ mod sidecars;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bed::mesh::{AccessLog, Mesh, Writes, entry};
 
 use self::sidecars::Sidecars;
@@ -23,6 +23,8 @@ const HOSTS: usize = 100;
 const BURSTS: [usize; 2] = [200, 1000];
 /// Entries of one message, as Envoy sends them at 16 KiB.
 const ENTRIES: usize = 50;
+/// What did not fit into its queue. Nobody calls again here, so that would never be learned.
+const DROPPED: &str = "palisade_observations_dropped_total";
 /// What the operator alone writes. Its Events cannot be told from others'.
 const WRITTEN: [&str; 3] = ["sidecars", "servicefences", "servicefences/status"];
 
@@ -106,10 +108,12 @@ async fn burst(mesh: &Mesh, operator: &Operator, fences: usize) -> Result<()> {
         let entries = entries.iter().map(|(fence, called)| entry(caller(*fence), &host(*called)));
         log.send(entries.collect()).await?;
     }
-    let sent = started.elapsed();
-    let (first, last) = sidecars.until_listed(edges, started).await?;
     println!("burst of {} new edges, {fences} fences", calls.len());
-    figure("  sent", sent);
+    figure("  sent", started.elapsed());
+    let listed = sidecars.until_listed(edges, started).await;
+    let dropped: f64 = operator.metric(DROPPED).await?.values().sum();
+    let (first, last) =
+        listed.with_context(|| format!("{dropped} calls did not fit into the operator's queue so far"))?;
     figure("  first edge in a Sidecar", first);
     figure("  all edges in Sidecars", last);
     until_quiet(mesh, is_ours).await?;
