@@ -248,16 +248,26 @@ impl Graph {
 
     fn apply_pod(&mut self, pod: &Pod) -> BTreeSet<ObjectKey> {
         let old = self.workloads.pod(&pod.key).cloned();
+        let left = old.as_ref().filter(|old| old.labels != pod.labels).map(|old| self.around_pod(old));
         let (namespace, fences) = (&pod.key.namespace, &self.fences);
         let selecting = |labels: &Labels| fences.of_pod(namespace, labels);
         let mut affected = self.workloads.apply(pod.clone(), selecting);
         affected.extend(self.follow_pod(old.as_ref(), Some(pod)));
+        affected.extend(left.into_iter().flatten());
         affected
+    }
+
+    /// The neighbours that fences have by a pod, perhaps: those whose Sidecars select what another fence asks for.
+    fn around_pod(&self, pod: &Pod) -> Vec<ObjectKey> {
+        let asking = self.workloads.fences_asking(&pod.key.namespace, &pod.labels);
+        asking.flat_map(|fence| self.near(fence)).cloned().collect()
     }
 
     fn remove_pod(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
         let old = self.workloads.pod(key).cloned();
+        let left = old.iter().flat_map(|old| self.around_pod(old)).collect::<Vec<_>>();
         let mut affected = self.workloads.remove(key);
+        affected.extend(left);
         affected.extend(self.follow_pod(old.as_ref(), None));
         affected
     }
