@@ -188,8 +188,9 @@ impl Graph {
 
     /// Takes one change in, and names the fences for which it makes a difference.
     pub fn apply(&mut self, change: Change) -> BTreeSet<ObjectKey> {
+        let parting = self.parting(&change);
         let affected = self.take_in(change);
-        self.and_neighbours(affected)
+        self.and_neighbours(affected.into_iter().chain(parting).collect())
     }
 
     fn take_in(&mut self, change: Change) -> BTreeSet<ObjectKey> {
@@ -208,12 +209,10 @@ impl Graph {
             Change::NamespaceGone(key) => self.follow_namespace(&key.name, None),
             Change::Fence(fence) => self.apply_fence(fence),
             Change::FenceGone(key) => {
-                let near: Vec<_> = self.near(&key).cloned().collect();
                 self.stop_waiting(&key);
                 self.fences.remove(&key);
                 self.note_astray(&key);
                 let mut affected = self.workloads.select(&key, None);
-                affected.extend(near);
                 affected.remove(&key);
                 affected
             }
@@ -248,26 +247,16 @@ impl Graph {
 
     fn apply_pod(&mut self, pod: &Pod) -> BTreeSet<ObjectKey> {
         let old = self.workloads.pod(&pod.key).cloned();
-        let left = old.as_ref().filter(|old| old.labels != pod.labels).map(|old| self.around_pod(old));
         let (namespace, fences) = (&pod.key.namespace, &self.fences);
         let selecting = |labels: &Labels| fences.of_pod(namespace, labels);
         let mut affected = self.workloads.apply(pod.clone(), selecting);
         affected.extend(self.follow_pod(old.as_ref(), Some(pod)));
-        affected.extend(left.into_iter().flatten());
         affected
-    }
-
-    /// The neighbours that fences have by a pod, perhaps: those whose Sidecars select what another fence asks for.
-    fn around_pod(&self, pod: &Pod) -> Vec<ObjectKey> {
-        let asking = self.workloads.fences_asking(&pod.key.namespace, &pod.labels);
-        asking.flat_map(|fence| self.near(fence)).cloned().collect()
     }
 
     fn remove_pod(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
         let old = self.workloads.pod(key).cloned();
-        let left = old.iter().flat_map(|old| self.around_pod(old)).collect::<Vec<_>>();
         let mut affected = self.workloads.remove(key);
-        affected.extend(left);
         affected.extend(self.follow_pod(old.as_ref(), None));
         affected
     }

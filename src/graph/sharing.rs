@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::sidecars::is_read_by;
-use super::{Foreign, Graph, Labels, ObjectKey, Sidecar};
+use super::{Change, Fence, Foreign, Graph, Labels, ObjectKey, Sidecar};
 
 impl Graph {
     /// The other fences that have a pod in common with `fence`, except for those whose revision reads none of its
@@ -36,10 +36,20 @@ impl Graph {
             let left = all.filter(move |labels| selected.is_some_and(|selector| labels.satisfy(selector)));
             self.workloads.labels_of(fence).chain(left)
         };
-        let asking = labels().flat_map(move |labels| self.workloads.fences_asking(&fence.namespace, labels));
-        let standing = astray().filter(move |(_, selector)| labels().any(|labels| labels.satisfy(selector)));
-        let all = asking.chain(standing.map(|(key, _)| key)).filter(move |other| *other != fence);
-        all.filter(|other| self.fence(other).is_some())
+        let all = labels().flat_map(move |labels| self.sharing(&fence.namespace, labels));
+        all.filter(move |other| *other != fence)
+    }
+
+    /// The fences that ask for pods with just these labels, or have a `Sidecar` that selects them: they are neighbours, as long
+    /// as there is such a pod.
+    pub(super) fn sharing<'a>(
+        &'a self,
+        namespace: &'a str,
+        labels: &'a Labels,
+    ) -> impl Iterator<Item = &'a ObjectKey> {
+        let asking = self.workloads.fences_asking(namespace, labels);
+        let standing = self.sidecars.astray(namespace).filter(|(_, selector)| labels.satisfy(selector));
+        asking.chain(standing.map(|(key, _)| key)).filter(|other| self.fence(other).is_some())
     }
 
     /// The pods that the `Sidecar` of `fence` selects as it stands; `None` if there is none.
@@ -140,25 +150,37 @@ impl Graph {
 
     pub(super) fn apply_sidecar(&mut self, sidecar: Sidecar) -> BTreeSet<ObjectKey> {
         let key = sidecar.key.clone();
-        let before = self.own_neighbours(&key);
         let changed = self.sidecars.apply(sidecar);
         self.note_astray(&key);
-        self.around(&key, &changed).into_iter().chain(before).collect()
+        self.around(&key, &changed)
     }
 
     pub(super) fn remove_sidecar(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
-        let before = self.own_neighbours(key);
         let gone = self.sidecars.remove(key);
         // What the workload uses from now on, with its full configuration, only its proxies will know.
         self.fences.set_answers(key, None);
         self.note_astray(key);
-        self.around(key, gone.as_slice()).into_iter().chain(before).collect()
+        self.around(key, gone.as_slice())
     }
 
-    /// The neighbours of a fence that may be waiting for what its `Sidecar` does next.
-    fn own_neighbours(&self, fence: &ObjectKey) -> Vec<ObjectKey> {
-        let own = self.sidecars.own(fence);
-        own.into_iter().flat_map(|_| self.near(fence)).cloned().collect()
+    /// Those that a change may take a neighbour from, or give one, and that may be waiting for it: as they are before it.
+    pub(super) fn parting(&self, change: &Change) -> Vec<ObjectKey> {
+        match change {
+            Change::Fence(Fence { key, .. })
+            | Change::FenceGone(key)
+            | Change::Sidecar(Sidecar { key, .. })
+            | Change::SidecarGone(key) => self.near(key).cloned().collect(),
+            Change::Pod(pod) => {
+                let old = self.workloads.pod(&pod.key).map(|old| &old.labels);
+                let both = old.into_iter().chain([&pod.labels]).filter(|_| old != Some(&pod.labels));
+                both.flat_map(|labels| self.sharing(&pod.key.namespace, labels)).cloned().collect()
+            }
+            Change::PodGone(key) => {
+                let old = self.workloads.pod(key).into_iter();
+                old.flat_map(|pod| self.sharing(&key.namespace, &pod.labels)).cloned().collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Notes whether the `Sidecar` of a fence selects something else than the fence asks for: to be called whenever

@@ -194,3 +194,16 @@ fn a_fence_that_changes_its_revision_touches_those_it_shared_pods_with() {
     );
     assert_eq!(peers(&graph, "shop/web"), [""; 0]);
 }
+
+#[test]
+fn a_pod_that_nobody_asks_for_touches_those_whose_sidecars_select_it() {
+    let mut graph = graph([selecting("shop/a", "app=a"), selecting("shop/b", "app=b")]);
+    take(&mut graph, ["shop/a", "shop/b"].map(|name| Change::Sidecar(own(name, "tier=web", true))));
+    let both = ["shop/a", "shop/b"];
+    assert_eq!(touched(&mut graph, pod("shop/p", &[9], "tier=web")), both, "it comes");
+    assert!(touched(&mut graph, pod("shop/p", &[8], "tier=web")).is_empty(), "it has another address");
+    assert_eq!(touched(&mut graph, pod("shop/p", &[8], "tier=db")), both, "its labels change");
+    assert!(touched(&mut graph, Change::PodGone(key("shop/p"))).is_empty(), "it was nobody's");
+    take(&mut graph, [pod("shop/p", &[8], "tier=web")]);
+    assert_eq!(touched(&mut graph, Change::PodGone(key("shop/p"))), both, "it goes");
+}
