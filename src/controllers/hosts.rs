@@ -18,8 +18,8 @@ pub(super) fn of_service(service: &Service) -> graph::Service {
     let external = spec.filter(|spec| spec.type_.as_deref() == Some("ExternalName"));
     graph::Service {
         uid: service.uid().unwrap_or_default().into(),
-        labels: Labels::from(service.labels().clone()),
-        selector: Labels::from(spec.and_then(|spec| spec.selector.clone()).unwrap_or_default()),
+        labels: Labels::from(service.labels()),
+        selector: spec.and_then(|spec| spec.selector.as_ref()).map(Labels::from).unwrap_or_default(),
         headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None"),
         external_name: external.and_then(|spec| spec.external_name.as_deref()).map(Into::into),
         addresses: addresses(spec),

@@ -73,7 +73,7 @@ pub(super) fn changed(pod: &Pod) -> Change {
     Change::Pod(graph::Pod {
         key: ObjectKey::of(pod),
         ips,
-        labels: Labels::from(pod.labels().clone()),
+        labels: Labels::from(pod.labels()),
         account: account(&pod.spec),
         proxy,
         workload: workload_name(&pod.metadata).into(),

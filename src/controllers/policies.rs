@@ -4,11 +4,12 @@ use crate::istio::{AuthorizationPolicy, AuthorizationPolicySpec, Condition, Sour
 /// What an `AuthorizationPolicy` means for the graph.
 pub(super) fn changed(policy: &AuthorizationPolicy) -> Change {
     let (key, spec) = (ObjectKey::of(policy), &policy.spec);
-    let selector = spec.selector.as_ref().map(|selector| selector.match_labels.clone()).unwrap_or_default();
+    let selector =
+        spec.selector.as_ref().map(|selector| Labels::from(&selector.match_labels)).unwrap_or_default();
     let mut callers = callers(spec, &key.namespace);
     callers.sort();
     callers.dedup();
-    Change::Policy(graph::Policy { key, selector: Labels::from(selector), targets: targets(spec), callers })
+    Change::Policy(graph::Policy { key, selector, targets: targets(spec), callers })
 }
 
 /// The Services that a policy is attached to. One that is attached to a gateway has none, and is about no workload.

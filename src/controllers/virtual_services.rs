@@ -35,7 +35,7 @@ fn callers(spec: &VirtualServiceSpec) -> Vec<graph::Source> {
         namespace: Some(of.source_namespace.as_str())
             .filter(|namespace| !namespace.is_empty())
             .map(Into::into),
-        labels: Labels::from(of.source_labels.clone()),
+        labels: Labels::from(&of.source_labels),
     });
     sources.collect()
 }

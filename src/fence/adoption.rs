@@ -85,7 +85,7 @@ impl<'a> Others<'a> {
     pub(super) fn is_for(self, foreign: &Foreign) -> bool {
         let Some(facts) = self.facts() else { return true };
         let selector = foreign.spec.workload_selector.as_ref();
-        let theirs = Labels::from(selector.map(|selector| selector.labels.clone()).unwrap_or_default());
+        let theirs = selector.map(|selector| Labels::from(&selector.labels)).unwrap_or_default();
         let asked = facts.labels.clone().unwrap_or_default();
         !theirs.is_empty() && self.graph.select_the_same(&self.fence.namespace, &theirs, &asked)
     }

@@ -32,7 +32,7 @@ impl Situation<'_> {
         let open = || Egress { route: self.base(), ..Egress::open() };
         let Some((sidecar, egress)) = &self.own else { return (asked, open(), goal) };
         let selector = sidecar.spec.workload_selector.as_ref();
-        let has = selector.map(|selector| Labels::from(selector.labels.clone())).unwrap_or_default();
+        let has = selector.map(|selector| Labels::from(&selector.labels)).unwrap_or_default();
         let same = has == asked || self.input.graph.select_the_same(&self.key.namespace, &has, &asked);
         let turning = egress.turning(self.input.now, &self.input.settings.timings).is_some();
         match goal {

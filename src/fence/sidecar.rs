@@ -182,7 +182,7 @@ pub fn standing(sidecar: &Sidecar) -> Standing {
     let selector = sidecar.spec.workload_selector.as_ref();
     Standing {
         wide: Egress::of(sidecar, Timestamp::UNIX_EPOCH).is_wide(),
-        selector: selector.map(|selector| Labels::from(selector.labels.clone())).unwrap_or_default(),
+        selector: selector.map(|selector| Labels::from(&selector.labels)).unwrap_or_default(),
         adopted: adoption::adopted(sidecar).map(Arc::new),
         contested: adoption::contested(sidecar),
     }

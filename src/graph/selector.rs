@@ -41,7 +41,13 @@ impl Labels {
 
 impl From<BTreeMap<String, String>> for Labels {
     fn from(map: BTreeMap<String, String>) -> Self {
-        Self(map.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
+        Self::from(&map)
+    }
+}
+
+impl From<&BTreeMap<String, String>> for Labels {
+    fn from(map: &BTreeMap<String, String>) -> Self {
+        Self(map.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect())
     }
 }
 

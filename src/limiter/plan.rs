@@ -101,7 +101,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
 fn base(input: &Input<'_>) -> Result<Labels, Refusal> {
     let spec = &input.limiter.spec;
     if !spec.workload_selector.is_empty() {
-        return Ok(Labels::from(spec.workload_selector.clone()));
+        return Ok(Labels::from(&spec.workload_selector));
     }
     if let Some(host) = spec.host.as_ref().filter(|host| !host.is_empty()) {
         let message = format!(

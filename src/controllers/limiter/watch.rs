@@ -66,7 +66,7 @@ pub(in crate::controllers) fn watch(
 
 const LIMITERS: Kind<SmartLimiter> = Kind {
     changed: |limiter| {
-        let selector = Labels::from(limiter.spec.workload_selector.clone());
+        let selector = Labels::from(&limiter.spec.workload_selector);
         Change::Limiter(graph::Limiter { key: ObjectKey::of(limiter), selector })
     },
     gone: Change::LimiterGone,
@@ -85,7 +85,7 @@ const FILTERS: Kind<EnvoyFilter> = Kind {
 const RULES: Kind<DestinationRule> = Kind {
     changed: |rule| {
         let subsets = rule.spec.subsets.iter();
-        let subsets = subsets.map(|of| (of.name.as_str().into(), Labels::from(of.labels.clone())));
+        let subsets = subsets.map(|of| (of.name.as_str().into(), Labels::from(&of.labels)));
         Change::DestinationRule(graph::DestinationRule {
             key: ObjectKey::of(rule),
             host: rule.spec.host.as_str().into(),

@@ -47,10 +47,16 @@ impl AutoFence {
     pub(super) fn covers(&self, name: &str, labels: &Labels) -> bool {
         let NamespaceLists { allow, deny } = &self.namespaces;
         let listed = |list: &[String]| list.iter().any(|listed| listed == name);
+        (allow.is_empty() || listed(allow)) && !listed(deny) && self.selects(labels)
+    }
+
+    fn selects(&self, labels: &Labels) -> bool {
         let selectors = &self.management_selectors;
-        (allow.is_empty() || listed(allow))
-            && !listed(deny)
-            && (selectors.is_empty() || selectors.iter().any(|selector| selector.0.matches(&labels.to_map())))
+        if selectors.is_empty() {
+            return true;
+        }
+        let labels = labels.to_map();
+        selectors.iter().any(|selector| selector.0.matches(&labels))
     }
 }
 
