@@ -1,12 +1,11 @@
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
 use crate::api::ServiceFence;
 use crate::fence::{consent, standing};
 use crate::graph::{self, Change, ObjectKey, Origin};
-use crate::istio::{REVISION, Sidecar};
+use crate::istio::{Sidecar, revision};
 
 /// What a `Sidecar` means for the graph.
 pub(super) fn changed(sidecar: &Sidecar) -> Change {
@@ -15,7 +14,8 @@ pub(super) fn changed(sidecar: &Sidecar) -> Change {
     } else {
         Origin::Other(Arc::new(sidecar.spec.clone()), consent(sidecar))
     };
-    let (key, created, revision) = (ObjectKey::of(sidecar), created(sidecar), revision(sidecar));
+    let (key, revision) = (ObjectKey::of(sidecar), revision(sidecar));
+    let created = sidecar.creation_timestamp().map(|time| time.0);
     Change::Sidecar(graph::Sidecar { key, created, revision, origin })
 }
 
@@ -27,14 +27,4 @@ fn is_of_a_fence(sidecar: &Sidecar) -> bool {
             && owner.api_version == ServiceFence::api_version(&())
             && owner.name == sidecar.name_any()
     })
-}
-
-/// When an object was made.
-pub(super) fn created(object: &impl Resource) -> Option<Timestamp> {
-    object.meta().creation_timestamp.as_ref().map(|time| time.0)
-}
-
-/// Which istiods read it; none: all.
-pub(super) fn revision(object: &impl ResourceExt) -> Option<Arc<str>> {
-    object.labels().get(REVISION).map(|revision| revision.as_str().into())
 }

@@ -25,8 +25,8 @@ use super::operator::until;
 use super::pods::{self, Pod};
 use super::{gateway_routes, hosts, sidecars, virtual_services};
 use crate::api::ServiceFence;
-use crate::fence::{keep_writers, known, selection, wants};
-use crate::graph::{self, Change, Graph, Labels, ObjectKey, Terms};
+use crate::fence::{facts, keep_writers};
+use crate::graph::{self, Change, Graph, Labels, ObjectKey};
 use crate::istio::{Installation, ServiceEntry, Sidecar, VirtualService};
 
 /// The objects that decisions read in full.
@@ -276,7 +276,7 @@ const NAMESPACES: Kind<PartialObjectMeta<Namespace>> = Kind {
         Some(_) => Change::NamespaceGone(ObjectKey::of(namespace)),
         None => Change::Namespace(graph::Namespace {
             name: namespace.name_any().into(),
-            labels: Labels::from(namespace.labels().clone()),
+            labels: Labels::from(namespace.labels()),
         }),
     },
     gone: Change::NamespaceGone,
@@ -294,26 +294,6 @@ const SIDECARS: Kind<Sidecar> = Kind {
     gone: Change::SidecarGone,
     known: |graph| graph.sidecar_keys().collect(),
 };
-
-fn facts(fence: &ServiceFence) -> graph::Fence {
-    let domains = fence.status.iter().flat_map(|status| &status.domains);
-    graph::Fence {
-        key: ObjectKey::of(fence),
-        selection: selection(fence),
-        wants: wants(fence),
-        known: domains
-            .filter_map(|(host, domain)| Some((host.as_str().into(), known(host, domain)?)))
-            .collect(),
-        learning: fence.spec.learning.clone(),
-        terms: Terms {
-            created: sidecars::created(fence),
-            enabled: fence.spec.enable && fence.meta().deletion_timestamp.is_none(),
-            mode: fence.spec.mode,
-            sidecar_policy: fence.spec.sidecar_policy,
-            revision: sidecars::revision(fence),
-        },
-    }
-}
 
 #[cfg(test)]
 mod tests {

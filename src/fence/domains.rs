@@ -153,9 +153,13 @@ fn learned(host: &Arc<str>, known: &Known, registry: &Registry) -> Dependency {
     }
 }
 
+/// What a status remembers of hosts that were called.
+pub(super) fn remembered(domains: &Domains) -> Vec<(Arc<str>, Known)> {
+    domains.iter().filter_map(|(host, domain)| Some((host.as_str().into(), known(host, domain)?))).collect()
+}
+
 /// What a status remembers of `host`: the way back from [`domains`]. `None` for one that nobody called.
-#[must_use]
-pub fn known(host: &str, domain: &Dependency) -> Option<Known> {
+pub(super) fn known(host: &str, domain: &Dependency) -> Option<Known> {
     let sources: BTreeSet<_> = domain.sources.iter().copied().filter(|source| source.is_learned()).collect();
     let (first, last) = (domain.first_seen.as_ref()?.0, domain.last_seen.as_ref()?.0);
     let all = domain.hosts.iter().filter_map(|listed| listed.split_once('/'));

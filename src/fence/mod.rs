@@ -13,6 +13,7 @@ mod egress;
 mod egress_tests;
 mod expiry;
 mod external;
+mod facts;
 mod fitness;
 mod handover;
 mod history;
@@ -32,10 +33,10 @@ mod writers;
 
 pub use adoption::{ADOPT, ADOPTED, consent, may_force};
 pub use defaults::Defaults;
-pub use domains::known;
 pub use egress::{Egress, Timings};
 pub use expiry::FORGET_BEFORE;
 pub use external::{EntryAction, entries};
+pub use facts::facts;
 pub use fitness::Unfit;
 pub use plan::{Input, Plan, Settings, SidecarAction, plan};
 pub use scope::Scope;
@@ -43,5 +44,4 @@ pub use sidecar::{
     CLUSTERS_ADDED, GlobalProxy, KEEP_BIND, MANAGED_BY, MANAGER, ROUTES_ADDED, ROUTES_REMOVED, WIDENED,
     is_owned_by, standing,
 };
-pub use wants::{selection, wants};
 pub use writers::keep_writers;

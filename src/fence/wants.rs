@@ -9,20 +9,16 @@ use crate::graph::{Labels, Lifetime, PodSelection, Want, Wanted};
 
 /// Which pods a fence is for: by its own labels, or by the Service of its name, or (Slime's way, if it does not
 /// insist on a Service) by the label that has its name.
-#[must_use]
-pub fn selection(fence: &ServiceFence) -> PodSelection {
+pub(super) fn selection(fence: &ServiceFence) -> PodSelection {
     match fence.spec.workload_selector.as_ref() {
-        Some(selector) if !selector.labels.is_empty() => {
-            PodSelection::Labels(Labels::from(selector.labels.clone()))
-        }
+        Some(selector) if !selector.labels.is_empty() => PodSelection::Labels(Labels::from(&selector.labels)),
         Some(selector) if selector.from_service => PodSelection::Service,
         _ => PodSelection::ServiceOrLabel,
     }
 }
 
 /// What a fence asks for: by its spec, and by what Slime had learned for it.
-#[must_use]
-pub fn wants(fence: &ServiceFence) -> Vec<Want> {
+pub(super) fn wants(fence: &ServiceFence) -> Vec<Want> {
     let spec = &fence.spec;
     let hosts = spec.host.iter().map(|(host, strategy)| Want {
         hosts: Wanted::parse(host),
@@ -31,7 +27,7 @@ pub fn wants(fence: &ServiceFence) -> Vec<Want> {
     });
     let namespaces =
         spec.namespace_selector.iter().map(|namespace| Wanted::Namespace(namespace.as_str().into()));
-    let labels = spec.label_selector.iter().map(|one| Wanted::Labels(Labels::from(one.selector.clone())));
+    let labels = spec.label_selector.iter().map(|one| Wanted::Labels(Labels::from(&one.selector)));
     let always = namespaces.chain(labels).map(|hosts| Want::always(hosts, DependencySource::Spec));
     hosts.chain(always).chain(slime::wants(fence)).collect()
 }

@@ -21,7 +21,7 @@ pub use gateway_route::{
     TCPRoute, TCPRouteSpec, TLSRoute, TLSRouteSpec,
 };
 pub use mesh_config::MeshConfig;
-pub use revision::{Installation, REVISION};
+pub use revision::{Installation, REVISION, revision};
 pub use service_entry::{ServiceEntry, ServiceEntrySpec, ServicePort};
 pub use sidecar::{
     EgressListener, EgressProxy, Mode, OutboundTrafficPolicy, Port, PortSelector, Sidecar, SidecarSpec,

@@ -1,10 +1,18 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use kube::ResourceExt;
 use serde::Deserialize;
 
 /// The label that says which istiods read an object, by their revision or one of its tags (Istio 1.31,
 /// `LabelsInRevision`); all of them read what has none.
 pub const REVISION: &str = "istio.io/rev";
+
+/// Which istiods read an object; `None`: all.
+#[must_use]
+pub fn revision(object: &impl ResourceExt) -> Option<Arc<str>> {
+    object.labels().get(REVISION).map(|revision| revision.as_str().into())
+}
 
 /// What the operator's configuration says of Istio.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

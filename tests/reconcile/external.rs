@@ -9,6 +9,7 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use palisade::api::ServiceFence;
 use palisade::controllers::{Caches, Context, Entries, Error, Mesh, Message, Metrics, Namespaces, Switch};
+use palisade::fence::facts;
 use palisade::graph::{
     Change, ExportTo, ExternalPolicy, Graph, Labels, MeshWide, ObjectKey, OwnEntry, PassedThrough, Pod,
     ServiceEntry, entry_key,
@@ -53,7 +54,7 @@ impl Bench {
         let alive = (triggers, stop.drop_guard());
         let mut bench = Self { server, entries, mesh, fences, sidecars, _alive: alive };
         bench.fences.apply_watcher_event(&Event::Apply(fence()));
-        bench.tell(crate::facts(&fence())).await;
+        bench.tell(Change::Fence(facts(&fence()))).await;
         let pod = Pod { key: ObjectKey::new("shop", "client-1"), ips: vec![caller()], ..Pod::default() };
         bench.tell(Change::Pod(Pod { labels: Labels::from(labels()), ..pod })).await;
         let call = PassedThrough { caller: caller().into(), host: HOST.into(), port: 443 };
@@ -140,7 +141,7 @@ async fn an_entry_that_nobody_needs_stays_while_a_sidecar_lists_its_host() {
     bench.sidecars.apply_watcher_event(&Event::Apply(sidecar.clone()));
     let mut other = fence();
     other.metadata.name = Some("web".to_owned());
-    bench.tell(crate::facts(&other)).await;
+    bench.tell(Change::Fence(facts(&other))).await;
     bench.the_fence_goes().await;
     bench.reconcile().await.unwrap();
     assert!(bench.lines().is_empty(), "its clusters would go before its routes");

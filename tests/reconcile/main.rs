@@ -31,11 +31,10 @@ use palisade::api::{
 };
 use palisade::controllers::{Caches, Context, Error, Mesh, Message, Metrics, Switch, reconcile};
 use palisade::fence::{
-    CLUSTERS_ADDED, Defaults, GlobalProxy, ROUTES_ADDED, ROUTES_REMOVED, Settings, Timings, WIDENED, known,
-    selection, wants,
+    CLUSTERS_ADDED, Defaults, GlobalProxy, ROUTES_ADDED, ROUTES_REMOVED, Settings, Timings, WIDENED, facts,
 };
 use palisade::graph::{
-    Change, Coverage, Covered, EgressHost, Fence, Labels, ObjectKey, Observation, Pod, Service, Terms,
+    Change, Coverage, Covered, EgressHost, Fence, Labels, ObjectKey, Observation, Pod, Service,
 };
 use palisade::istio::Sidecar;
 use prometheus_client::registry::Registry;
@@ -84,26 +83,6 @@ fn fence() -> ServiceFence {
     fence.metadata.generation = Some(1);
     fence.metadata.resource_version = Some("1".to_owned());
     fence
-}
-
-/// What the watch of fences tells the graph of one.
-fn facts(fence: &ServiceFence) -> Change {
-    let domains = fence.status.iter().flat_map(|status| &status.domains);
-    Change::Fence(Fence {
-        key: ObjectKey::of(fence),
-        selection: selection(fence),
-        wants: wants(fence),
-        known: domains
-            .filter_map(|(host, domain)| Some((host.as_str().into(), known(host, domain)?)))
-            .collect(),
-        learning: fence.spec.learning.clone(),
-        terms: Terms {
-            enabled: fence.spec.enable && fence.metadata.deletion_timestamp.is_none(),
-            mode: fence.spec.mode,
-            sidecar_policy: fence.spec.sidecar_policy,
-            ..Terms::default()
-        },
-    })
 }
 
 fn settings() -> Settings {
@@ -209,7 +188,7 @@ impl Bench {
         if let Some(sidecar) = &self.server.sidecar {
             self.sidecars.apply_watcher_event(&Event::Apply(sidecar.clone()));
         }
-        self.tell(facts(&fence)).await;
+        self.tell(Change::Fence(facts(&fence))).await;
     }
 
     /// Dates back what the Sidecar says of its last step.

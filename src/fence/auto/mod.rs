@@ -22,5 +22,3 @@ pub const FENCE_CONTROLLER: &str = "fence-controller";
 pub const FENCED: &str = "slime.io/serviceFenced";
 /// Keeps an automatic fence that somebody deletes until that was noted.
 pub const REMEMBER: &str = "palisade.io/remember-deletion";
-/// Istio's label for the revision that an object is for.
-const REVISION: &str = "istio.io/rev";

@@ -6,10 +6,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
 use super::wish::{Wish, wish};
-use super::{AutoFence, CREATED_BY, FENCE_CONTROLLER, REMEMBER, REVISION};
+use super::{AutoFence, CREATED_BY, FENCE_CONTROLLER, REMEMBER};
 use crate::api::{ServiceFence, ServiceFenceSpec, WorkloadSelector};
 use crate::fence::{MANAGED_BY, MANAGER};
 use crate::graph::{Graph, ObjectKey};
+use crate::istio::REVISION;
 
 /// How long the last pod of a workload's fence must be gone before the fence goes: longer than a rolling update
 /// or a pause takes.

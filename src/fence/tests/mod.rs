@@ -32,11 +32,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntr
 use kube::ResourceExt;
 use proptest::prelude::*;
 
-use super::domains::domains;
+use super::domains::{domains, known, remembered};
 use super::expiry::Expiry;
 use super::{
     ADOPT, CLUSTERS_ADDED, Defaults, GlobalProxy, Input, KEEP_BIND, MANAGER, Plan, ROUTES_REMOVED, Settings,
-    SidecarAction, Timings, WIDENED, consent, is_owned_by, keep_writers, known, plan, selection, standing,
+    SidecarAction, Timings, WIDENED, consent, facts, is_owned_by, keep_writers, plan, standing,
 };
 use crate::api::{
     Dependency, DependencySource, READY, RecyclingStrategy, ServiceFence, ServiceFenceSpec,
@@ -44,7 +44,7 @@ use crate::api::{
 };
 use crate::graph::{
     self, CallerPattern, Change, EgressHost, Fence, Graph, Known, Labels, ObjectKey, Observation, Origin,
-    Pod, Policy, Service, ServiceEntry, Terms, Want, Wanted,
+    Pod, Policy, Service, ServiceEntry, Want, Wanted,
 };
 use crate::istio::{EgressListener, Mode, Sidecar};
 
@@ -197,22 +197,7 @@ impl World {
 
     /// The watch tells of the fence as it stands.
     fn listed(&mut self) {
-        let status = self.fence.status.iter().flat_map(|status| &status.domains);
-        let fence = Fence {
-            key: key("shop/client"),
-            selection: selection(&self.fence),
-            wants: super::wants(&self.fence),
-            known: status
-                .filter_map(|(host, domain)| Some((host.as_str().into(), known(host, domain)?)))
-                .collect(),
-            learning: self.fence.spec.learning.clone(),
-            terms: Terms {
-                enabled: self.fence.spec.enable,
-                mode: self.fence.spec.mode,
-                sidecar_policy: self.fence.spec.sidecar_policy,
-                ..Terms::default()
-            },
-        };
+        let fence = facts(&self.fence);
         self.tell([Change::Fence(fence)]);
     }
 

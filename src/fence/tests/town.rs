@@ -62,21 +62,7 @@ impl Town {
     }
 
     pub(super) fn listed(&mut self, name: &str) {
-        let fence = &self.fences[name];
-        let selector = fence.spec.workload_selector.clone().unwrap().labels;
-        self.graph.apply(Change::Fence(Fence {
-            key: ObjectKey::of(fence),
-            selection: graph::PodSelection::Labels(Labels::from(selector)),
-            wants: crate::fence::wants(fence),
-            known: Vec::new(),
-            learning: None,
-            terms: Terms {
-                created: fence.metadata.creation_timestamp.as_ref().map(|time| time.0),
-                enabled: fence.spec.enable && fence.metadata.deletion_timestamp.is_none(),
-                mode: fence.spec.mode,
-                ..Terms::default()
-            },
-        }));
+        self.graph.apply(Change::Fence(facts(&self.fences[name])));
     }
 
     pub(super) fn call(&mut self, pod: u8, host: &str) {
