@@ -31,6 +31,8 @@ use service::RateLimitService;
 const TRANSPORT: Transport = Transport {
     connections: 1024,
     streams_per_connection: 256,
+    // They wait for nothing but their own bytes.
+    calls: 512,
     stream_window: 64 << 10,
     connection_window: 64 << 10,
     drain: Duration::from_secs(2),

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use foldhash::fast::RandomState;
-use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tonic::codegen::http;
 use tonic::server::{Grpc, UnaryService};
@@ -20,8 +19,6 @@ use crate::server::grpc::OneMethod;
 
 /// Bytes of one request: each descriptor may carry a header of the request.
 const MESSAGE: usize = 64 << 10;
-/// Requests at a time; they wait for nothing but their own bytes.
-const REQUESTS: usize = 512;
 
 /// `envoy.service.ratelimit.v3.RateLimitService`.
 #[derive(Clone, Debug)]
@@ -29,7 +26,6 @@ pub(super) struct RateLimitService {
     /// Held for the time of some look-ups, never across an await.
     buckets: Arc<Mutex<Buckets<RandomState>>>,
     began: Instant,
-    slots: Arc<Semaphore>,
     metrics: Metrics,
 }
 
@@ -37,7 +33,7 @@ impl RateLimitService {
     /// With buckets in `memory` bytes at most.
     pub(super) fn new(memory: usize, metrics: Metrics) -> Self {
         let buckets = Arc::new(Mutex::new(Buckets::new(memory)));
-        Self { buckets, began: Instant::now(), slots: Arc::new(Semaphore::new(REQUESTS)), metrics }
+        Self { buckets, began: Instant::now(), metrics }
     }
 
     fn answer(&self, request: RateLimitRequest) -> Result<RateLimitResponse, Status> {
@@ -69,10 +65,6 @@ impl RateLimitService {
 impl OneMethod for RateLimitService {
     const SERVICE: &'static str = "envoy.service.ratelimit.v3.RateLimitService";
     const METHOD: &'static str = "ShouldRateLimit";
-
-    fn slots(&self) -> &Arc<Semaphore> {
-        &self.slots
-    }
 
     fn refuse_call(&self) -> Status {
         self.metrics.answered(Outcome::TooMany);

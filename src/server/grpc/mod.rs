@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Error, Server};
 use tracing::warn;
 
-pub(crate) use one_method::{OneMethod, Only};
+pub(crate) use one_method::OneMethod;
+use one_method::Only;
 
 /// Connections that have sent nothing yet, at a time.
 pub const SILENT_CONNECTIONS: usize = 64;
@@ -34,6 +35,8 @@ pub(crate) struct Transport {
     pub(crate) connections: usize,
     /// Streams of one connection at a time.
     pub(crate) streams_per_connection: u32,
+    /// Calls at a time, over all connections. Those beyond are refused.
+    pub(crate) calls: usize,
     /// Bytes that a stream may send ahead of us.
     pub(crate) stream_window: u32,
     /// Bytes that all streams of a connection together may send ahead of us.
@@ -54,8 +57,9 @@ impl Transport {
         stop: CancellationToken,
     ) -> Result<(), Error> {
         let incoming = connections::accept(listener, self.connections);
+        let only = Only::new(method, self.calls);
         let serving =
-            self.server().add_service(Only(method)).serve_with_incoming_shutdown(incoming, stop.cancelled());
+            self.server().add_service(only).serve_with_incoming_shutdown(incoming, stop.cancelled());
         tokio::select! {
             result = serving => result,
             () = self.drained(&stop) => {

@@ -17,10 +17,7 @@ pub(crate) trait OneMethod: Clone + Send + Sync + 'static {
     /// The method's name.
     const METHOD: &'static str;
 
-    /// One for each call that may be under way.
-    fn slots(&self) -> &Arc<Semaphore>;
-
-    /// Counts a call for which there is no slot, and says what its peer is told.
+    /// Counts a call for which there is no room, and says what its peer is told.
     fn refuse_call(&self) -> Status;
 
     /// Serves one call.
@@ -29,7 +26,18 @@ pub(crate) trait OneMethod: Clone + Send + Sync + 'static {
 
 /// The service of this method.
 #[derive(Clone)]
-pub(crate) struct Only<M>(pub(super) M);
+pub(super) struct Only<M> {
+    method: M,
+    /// One for each call that may be under way.
+    slots: Arc<Semaphore>,
+}
+
+impl<M> Only<M> {
+    /// With so many calls at a time.
+    pub(super) fn new(method: M, calls: usize) -> Self {
+        Self { method, slots: Arc::new(Semaphore::new(calls)) }
+    }
+}
 
 impl<M: OneMethod> NamedService for Only<M> {
     const NAME: &'static str = M::SERVICE;
@@ -45,13 +53,13 @@ impl<M: OneMethod> Service<http::Request<Body>> for Only<M> {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let method = self.0.clone();
+        let Self { method, slots } = self.clone();
         Box::pin(async move {
             let called = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
             if called != Some((M::SERVICE, M::METHOD)) {
                 return Ok(Status::unimplemented(format!("only {} is served", M::METHOD)).into_http());
             }
-            let Ok(_slot) = method.slots().clone().try_acquire_owned() else {
+            let Ok(_slot) = slots.try_acquire_owned() else {
                 return Ok(method.refuse_call().into_http());
             };
             Ok(method.serve(request).await)

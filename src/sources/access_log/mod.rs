@@ -90,6 +90,7 @@ fn transport(of: Limits) -> Transport {
     Transport {
         connections: of.connections,
         streams_per_connection: limits::STREAMS_PER_CONNECTION,
+        calls: of.streams,
         stream_window: of.stream_window,
         connection_window: of.connection_window,
         drain: DRAIN,

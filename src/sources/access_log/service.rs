@@ -1,9 +1,6 @@
 //! The gRPC service.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, http};
@@ -24,13 +21,12 @@ use crate::server::grpc::OneMethod;
 pub(super) struct AccessLogService {
     ingest: Ingest,
     peers: Peers,
-    slots: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 impl AccessLogService {
     pub(super) fn new(ingest: Ingest, peers: Peers, stop: CancellationToken) -> Self {
-        Self { ingest, peers, slots: Arc::new(Semaphore::new(peers.limits().streams)), stop }
+        Self { ingest, peers, stop }
     }
 
     /// Reads a stream to its end. Returns what the peer is told; `StreamAccessLogsResponse` has no fields.
@@ -62,10 +58,6 @@ impl AccessLogService {
 impl OneMethod for AccessLogService {
     const SERVICE: &'static str = "envoy.service.accesslog.v3.AccessLogService";
     const METHOD: &'static str = "StreamAccessLogs";
-
-    fn slots(&self) -> &Arc<Semaphore> {
-        &self.slots
-    }
 
     fn refuse_call(&self) -> Status {
         self.ingest.metrics().refused(TOO_MANY);
