@@ -15,18 +15,21 @@ use palisade::rate_limit;
 use palisade::sources::{access_log, limiter_metrics, prometheus, proxy_metrics};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use serde_json::json;
+use serde_json::{Value, json};
+
+fn ready(reason: &str) -> Value {
+    json!({ "type": "Ready", "status": "True", "reason": reason, "message": "",
+        "lastTransitionTime": "2026-01-01T12:00:00Z" })
+}
 
 fn fence(name: &str, reason: &str, sources: &[DependencySource]) -> ServiceFence {
     let mut fence = ServiceFence::new(name, ServiceFenceSpec::default());
     fence.metadata.namespace = Some("shop".to_owned());
-    let condition = json!({ "type": "Ready", "status": "True", "reason": reason, "message": "",
-        "lastTransitionTime": "2026-01-01T12:00:00Z" });
     let domain = |source: &DependencySource| {
         (format!("{source:?}.example.com"), Dependency { sources: vec![*source], ..Dependency::default() })
     };
     fence.status = Some(ServiceFenceStatus {
-        conditions: serde_json::from_value(json!([condition])).unwrap(),
+        conditions: serde_json::from_value(json!([ready(reason)])).unwrap(),
         domains: sources.iter().map(domain).collect(),
         ..ServiceFenceStatus::default()
     });
@@ -34,12 +37,10 @@ fn fence(name: &str, reason: &str, sources: &[DependencySource]) -> ServiceFence
 }
 
 fn limiter(name: &str, limits: u32) -> SmartLimiter {
-    let condition = json!({ "type": "Ready", "status": "True", "reason": "Limiting", "message": "",
-        "lastTransitionTime": "2026-01-01T12:00:00Z" });
     serde_json::from_value(json!({
         "metadata": { "namespace": "shop", "name": name },
         "spec": {},
-        "status": { "conditions": [condition], "limits": limits },
+        "status": { "conditions": [ready("Limiting")], "limits": limits },
     }))
     .unwrap()
 }
