@@ -9,13 +9,18 @@ pub mod prometheus;
 pub mod proxy_metrics;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 pub use outcome::{Outcome, Unusable};
 
 use crate::graph::{Graph, Observation, PassedThrough};
+
+/// How long a source waits for room in the owner's queue.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a source needs of the rest: the graph as it was published last, and the way to its owner.
 #[derive(Clone, Debug)]
@@ -43,9 +48,13 @@ impl Observer {
         calls.into_iter().filter_map(|call| queue.try_send(call).err()).count()
     }
 
-    /// Hands observations over without waiting, and gives back how many did not fit.
-    ///
-    /// A source never waits for the owner: that would hold back the proxies. What is dropped stays unlearned in
+    /// Waits until the owner's queue has room, but not for long: who sends is held back meanwhile, which takes a burst in,
+    /// and an owner that is stuck must not stop what needs no room.
+    pub async fn room(&self) {
+        let _ = timeout(PATIENCE, self.queue.reserve()).await;
+    }
+
+    /// Hands observations over without waiting, and gives back how many did not fit. What is dropped stays unlearned in
     /// the graph, so the next call of the pair brings it again.
     #[must_use]
     pub fn offer(&self, observations: Vec<Observation>) -> usize {

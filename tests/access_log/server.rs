@@ -26,6 +26,9 @@ use super::mesh::{Owner, call, caller, entry, graph, host, message};
 
 const STREAM_ACCESS_LOGS: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
 
+/// How many batches wait for the graph's owner.
+const QUEUE: usize = 64;
+
 /// A server with its graph's queue.
 pub struct Running {
     address: SocketAddr,
@@ -41,7 +44,7 @@ impl Running {
     }
 
     pub async fn for_peers(peers: Peers) -> Self {
-        let Owner { observer, metrics, queue } = Owner::new(graph(2, 2), 64);
+        let Owner { observer, metrics, queue } = Owner::new(graph(2, 2), QUEUE);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let served = tokio::spawn(serve(listener, peers, observer, metrics.clone(), stop.clone()));
@@ -145,6 +148,29 @@ async fn a_stream_is_read_to_its_end() {
     server.send(vec![message(vec![call(0, 0)]), StreamAccessLogsMessage::default()]).await.unwrap();
     assert_eq!(soon(server.queue.recv()).await.unwrap().len(), 1);
     until(|| server.metrics.streams() == 0).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_burst_waits_for_the_owner_of_the_graph() {
+    let mut server = Running::start().await;
+    let messages = vec![message(vec![call(0, 0)]); 2 * QUEUE];
+    let mut client = AccessLogServiceClient::new(server.channel().await);
+    let sending = tokio::spawn(async move { client.stream_access_logs(stream::iter(messages)).await });
+    until(|| server.queue.len() == QUEUE).await;
+    for _ in 0..2 * QUEUE {
+        soon(server.queue.recv()).await.unwrap();
+    }
+    soon(sending).await.unwrap().unwrap();
+    assert_eq!(server.metrics.dropped(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_owner_that_is_stuck_does_not_stop_a_stream() {
+    let server = Running::start().await;
+    server.send(vec![message(vec![call(0, 0)]); QUEUE + 2]).await.unwrap();
+    assert_eq!((server.queue.len(), server.metrics.dropped()), (QUEUE, 2));
     server.stop().await;
 }
 

@@ -55,6 +55,11 @@ impl Ingest {
         result
     }
 
+    /// Waits for a while until what the next message tells can be handed on.
+    pub(super) async fn room(&self) {
+        self.observer.room().await;
+    }
+
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
     }

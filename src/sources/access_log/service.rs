@@ -37,6 +37,8 @@ impl AccessLogService {
             speaker.hear(&message).map_err(|why| self.refuse(why))?;
             let read = self.ingest.message_of(speaker.caller(), message, Timestamp::now());
             read.map_err(|error| Status::invalid_argument(error.to_string()))?;
+            // Envoy keeps for a while what it cannot send.
+            self.ingest.room().await;
         }
         Ok(Response::new(()))
     }
