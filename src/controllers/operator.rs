@@ -146,8 +146,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let mut tasks = JoinSet::new();
     let limiters = Named::default();
     let limiting = options.limits.then_some(options.limiter_metrics);
-    let ways = (&client, &mesh, &limiters);
-    let limiting = limiter::Asked::all(limiting, &asked.prometheus, ways, &mut registry)?;
+    let limiting = limiter::Asked::all(limiting, &asked.prometheus, (&client, &mesh), &mut registry)?;
     let asking = asked.ask(&mesh, &mut registry)?;
     let (concerns, namespaces) = (Concerns::new(options.auto_fence), Namespaces::default());
     let writes_entries = options.external.service_entries;

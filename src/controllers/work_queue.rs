@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::stream::FuturesUnordered;
+use futures::stream::{FuturesUnordered, pending};
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use tokio_util::time::{DelayQueue, delay_queue};
@@ -31,7 +31,19 @@ pub(super) async fn work<L>(
 ) where
     L: Future<Output = Result<Option<Timestamp>, Error>>,
 {
-    let mut keys = pin!(keys);
+    work_with(what, keys, pending(), look).await;
+}
+
+/// The same with objects that can wait: they have their turn when no other waits for its own.
+pub(super) async fn work_with<L>(
+    what: &'static str,
+    keys: impl Stream<Item = ObjectKey>,
+    patient: impl Stream<Item = ObjectKey>,
+    look: impl Fn(ObjectKey) -> L,
+) where
+    L: Future<Output = Result<Option<Timestamp>, Error>>,
+{
+    let (mut keys, mut patient) = (pin!(keys), pin!(patient));
     let (mut queue, mut failures, mut under_way) =
         (Queue::default(), Failures::default(), FuturesUnordered::new());
     loop {
@@ -51,6 +63,7 @@ pub(super) async fn work<L>(
                 queue.done(key, again);
             }
             Some(due) = queue.later.next() => queue.ready(due.into_inner()),
+            Some(key) = patient.next(), if queue.ready.is_empty() => queue.name(key),
         }
     }
     while under_way.next().await.is_some() {}
@@ -267,6 +280,35 @@ mod tests {
         let looks = done.await.unwrap();
         let at = |second| looks.iter().filter(|(at, _)| *at == second).count();
         assert_eq!((at(0), at(1)), (CONCURRENCY, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_can_wait_does_not_make_others_wait() {
+        let (names, keys) = unbounded_channel();
+        let (patient, can_wait) = unbounded_channel();
+        for number in 0..10 * CONCURRENCY {
+            patient.send(key(&format!("patient-{number}"))).unwrap();
+        }
+        let looks = Mutex::new(Vec::new());
+        let look = |key: ObjectKey| {
+            looks.lock().unwrap().push(key.name.to_string());
+            async {
+                sleep(LOOK).await;
+                Ok(None)
+            }
+        };
+        let streams = (UnboundedReceiverStream::new(keys), UnboundedReceiverStream::new(can_wait));
+        let working = work_with("an object", streams.0, streams.1, look);
+        tokio::join!(working, async {
+            sleep(LOOK / 2).await;
+            names.send(key("urgent")).unwrap();
+            sleep(LOOK * 20).await;
+            drop(names);
+        });
+        let looks = looks.into_inner().unwrap();
+        let turn = looks.iter().position(|name| name == "urgent").unwrap();
+        assert!(turn <= CONCURRENCY + 1, "it was the {turn}th");
+        assert_eq!(looks.len(), 10 * CONCURRENCY + 1, "the others have their turn as well");
     }
 
     #[tokio::test(start_paused = true)]

@@ -86,7 +86,7 @@ impl Bench {
         let context = LimiterContext::new(&fences, Named::default(), caches, None);
         let asked = Arc::new(MetricSettings { pod_metrics: true, ..MetricSettings::default() });
         let readings = Readings::default();
-        let context = context.knowing(asked.clone(), readings.clone());
+        let context = context.knowing(asked.clone(), readings.clone(), Named::default());
         let (graph, told) = (mesh.observer().graph, Box::new(|_| ()) as _);
         let counted = limiter_metrics::Metrics::register(&mut Registry::default());
         let prometheus = prometheus::Settings::default();

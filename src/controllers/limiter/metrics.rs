@@ -19,6 +19,8 @@ use crate::sources::prometheus;
 pub(in crate::controllers) struct Asked {
     settings: Arc<MetricSettings>,
     readings: Readings,
+    /// Limiters of whose metrics something else is known.
+    changed: Named,
     /// Who asks.
     asking: BoxFuture<'static, ()>,
 }
@@ -31,7 +33,7 @@ impl Asked {
     pub(in crate::controllers) fn all(
         settings: Option<MetricSettings>,
         prometheus: &prometheus::Settings,
-        ways: (&Client, &Mesh, &Named),
+        ways: (&Client, &Mesh),
         registry: &mut Registry,
     ) -> anyhow::Result<Option<Self>> {
         settings.map(|settings| Self::new(settings, prometheus, ways, registry)).transpose()
@@ -43,27 +45,24 @@ impl Asked {
         limits: LimiterContext,
         stop: &CancellationToken,
     ) -> [BoxFuture<'static, ()>; 2] {
-        let limits = limits.knowing(self.settings, self.readings);
+        let limits = limits.knowing(self.settings, self.readings, self.changed);
         [run(limits, stop.clone()).boxed(), until(stop.clone(), self.asking).boxed()]
     }
 
-    /// Has limiters in `named` looked at when what is known of their metrics changes.
-    ///
-    /// # Errors
-    /// If the settings make no sense.
     fn new(
         settings: MetricSettings,
         prometheus: &prometheus::Settings,
-        (client, mesh, named): (&Client, &Mesh, &Named),
+        (client, mesh): (&Client, &Mesh),
         registry: &mut Registry,
     ) -> anyhow::Result<Self> {
         let settings =
             checked(settings, prometheus).context("the configuration of limiters cannot be used")?;
-        let (settings, readings, named) = (Arc::new(settings), Readings::default(), named.clone());
-        let told = Box::new(move |limiter| named.add([limiter]));
+        let (settings, readings, changed) = (Arc::new(settings), Readings::default(), Named::default());
+        let naming = changed.clone();
+        let told = Box::new(move |limiter| naming.add([limiter]));
         let (graph, metrics) = (mesh.observer().graph, Metrics::register(registry));
         let kept = (readings.clone(), told as _);
         let source = LimiterMetrics::new(settings.clone(), prometheus, client.clone(), graph, kept, metrics)?;
-        Ok(Self { settings, readings, asking: source.run().boxed() })
+        Ok(Self { settings, readings, changed, asking: source.run().boxed() })
     }
 }

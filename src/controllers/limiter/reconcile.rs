@@ -13,7 +13,7 @@ use crate::controllers::error::Error;
 use crate::controllers::mesh::Mesh;
 use crate::controllers::named::Named;
 use crate::controllers::service_fence::Context;
-use crate::controllers::work_queue::work;
+use crate::controllers::work_queue::work_with;
 use crate::controllers::write::Writer;
 use crate::graph::ObjectKey;
 use crate::istio::EnvoyFilter;
@@ -32,6 +32,8 @@ pub struct LimiterContext {
     service: Option<RateLimitService>,
     settings: Arc<MetricSettings>,
     readings: Readings,
+    /// Limiters of whose metrics something else is known: they can wait until no other is named.
+    changed: Named,
 }
 
 impl LimiterContext {
@@ -44,21 +46,22 @@ impl LimiterContext {
         service: Option<RateLimitService>,
     ) -> Self {
         let (mesh, _, _, writer) = fences.parts();
-        let (settings, readings) = (Arc::default(), Readings::default());
-        Self { mesh, caches, writer, named, service, settings, readings }
+        let (settings, readings, changed) = (Arc::default(), Readings::default(), Named::default());
+        Self { mesh, caches, writer, named, service, settings, readings, changed }
     }
 
-    /// The same with metrics: those that there are, and what is known of them.
+    /// The same with metrics: those that there are, what is known of them, and whom that concerns.
     #[must_use]
-    pub fn knowing(self, settings: Arc<MetricSettings>, readings: Readings) -> Self {
-        Self { settings, readings, ..self }
+    pub fn knowing(self, settings: Arc<MetricSettings>, readings: Readings, changed: Named) -> Self {
+        Self { settings, readings, changed, ..self }
     }
 }
 
 /// Brings limiters about until `stop` is cancelled.
 pub(in crate::controllers) async fn run(context: LimiterContext, stop: CancellationToken) {
     let (named, context) = (context.named.stream().take_until(stop.cancelled_owned()), &context);
-    work("a limiter", named, |key| async move { reconcile(&key, context).await }).await;
+    let changed = context.changed.stream();
+    work_with("a limiter", named, changed, |key| async move { reconcile(&key, context).await }).await;
 }
 
 /// Brings the limiter `key` about, and tells when to look again. One that is gone takes its `EnvoyFilter`s with it: they
