@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::config::Config;
 use crate::controllers::{Options, run};
 use crate::fence::{GlobalProxy, Settings, Timings};
-use crate::graph::{EgressHost, ObjectKey};
+use crate::graph::{Debounce, EgressHost, ObjectKey};
 
 /// Runs the operator.
 #[derive(Debug, Args)]
@@ -55,6 +55,15 @@ pub(super) struct Run {
     /// How long a cluster is kept after its last route went: the mesh's drainDuration and a margin.
     #[arg(long, default_value = "50s", value_parser = duration)]
     drain: SignedDuration,
+    /// istiod's `PILOT_DEBOUNCE_AFTER`: how long nothing has to change before it pushes.
+    #[arg(long, default_value = "100ms", value_parser = duration)]
+    debounce_after: SignedDuration,
+    /// istiod's `PILOT_DEBOUNCE_MAX`: after how long it pushes in any case.
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    debounce_max: SignedDuration,
+    /// How long proxies may take to come back to an istiod that was away, and istiod to the API server.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    reconnect: SignedDuration,
     /// A JSON file with the settings that flags are too poor for: the chart renders it from its values.
     #[arg(long)]
     config: Option<PathBuf>,
@@ -97,7 +106,10 @@ impl Run {
     }
 
     fn options(self, config: Config) -> Options {
-        let timings = Timings { settle: self.settle, open_settle: self.open_settle, drain: self.drain };
+        let (after, max) = (self.debounce_after, self.debounce_max);
+        let debounce = Debounce { after, max, reconnect: self.reconnect };
+        let (settle, open_settle, drain) = (self.settle, self.open_settle, self.drain);
+        let timings = Timings { settle, open_settle, drain, debounce };
         let ObjectKey { namespace, name } = &self.switch;
         let deleted_fences = ObjectKey::new(namespace.clone(), format!("{name}-deleted-fences"));
         Options {

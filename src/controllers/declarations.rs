@@ -1,7 +1,7 @@
 //! The watches of what declares dependencies.
 
 use super::policies;
-use super::watches::Kind;
+use super::watch::Kind;
 use crate::graph::Change;
 use crate::istio::AuthorizationPolicy;
 

@@ -2,7 +2,7 @@
 
 use kube::ResourceExt;
 
-use super::watches::Kind;
+use super::watch::Kind;
 use crate::graph::{self, Backend, Change, ObjectKey, RouteKind};
 use crate::istio::{GRPCRoute, GatewayRoute, HTTPRoute, Reference, TCPRoute, TLSRoute};
 

@@ -34,7 +34,8 @@ pub enum Message {
 #[derive(Clone, Debug)]
 pub struct Mesh {
     graph: Arc<ArcSwap<Graph>>,
-    changes: mpsc::Sender<Message>,
+    /// Each with the time at which it was told.
+    changes: mpsc::Sender<(Timestamp, Message)>,
     calls: mpsc::Sender<Vec<Observation>>,
     /// Since when every watch has listed its objects once: before, nothing is decided.
     synced: watch::Sender<Option<Timestamp>>,
@@ -44,7 +45,7 @@ pub struct Mesh {
 #[derive(Debug)]
 pub struct Owner {
     mesh: Mesh,
-    changes: mpsc::Receiver<Message>,
+    changes: mpsc::Receiver<(Timestamp, Message)>,
     calls: mpsc::Receiver<Vec<Observation>>,
     triggers: mpsc::Sender<ObjectKey>,
     concerns: Option<Concerns>,
@@ -97,7 +98,7 @@ impl Mesh {
     /// Tells the owner something, waiting for room.
     pub async fn tell(&self, message: Message) {
         // The owner ends only with the process.
-        let _ = self.changes.send(message).await;
+        let _ = self.changes.send((Timestamp::now(), message)).await;
     }
 
     /// Waits until the owner has taken in all that was told before.
@@ -206,7 +207,7 @@ impl Owner {
     fn hear(
         &mut self,
         graph: &mut Graph,
-        message: Message,
+        (at, message): (Timestamp, Message),
         touched: &mut BTreeSet<ObjectKey>,
         echoes: &mut Vec<oneshot::Sender<()>>,
     ) {
@@ -222,6 +223,7 @@ impl Owner {
                 self.concerns.iter().for_each(|concerns| concerns.note(graph, &change));
                 self.external.iter().for_each(|external| external.note(graph, &change));
                 self.limiters.iter().for_each(|named| named.note(graph.limiters_concerned(&change)));
+                graph.note(&change, at);
                 touched.extend(graph.apply(change));
             }
             Message::TouchAll => {

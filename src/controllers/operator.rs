@@ -28,6 +28,7 @@ use super::named::Named;
 use super::record::Record;
 use super::service_fence::{self, Context};
 use super::switch::Switch;
+use super::watch::Watch;
 use super::watches;
 use crate::fence::Settings;
 use crate::fence::auto::AutoFence;
@@ -154,9 +155,9 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     tasks.spawn(naming(owner, &concerns, named).run(stop.clone()));
     // Room for one word of each: `lead` waits for as many.
     let (listed, synced) = mpsc::channel(LISTED + if options.limits { limiter::KINDS } else { 0 });
-    let caches = watches::start(&client, &mesh, options.istio.clone(), &stop, &mut tasks, &listed);
-    let limits =
-        options.limits.then(|| limiter::watch(&client, &mesh, options.istio, &stop, &mut tasks, &listed));
+    let watch = Watch { client: client.clone(), mesh: mesh.clone(), listed: listed.clone() };
+    let caches = watches::start(&watch, options.istio.clone(), &stop, &mut tasks);
+    let limits = options.limits.then(|| limiter::watch(&watch, options.istio, &stop, &mut tasks));
     registry.register_collector(Box::new(Census::new(caches.clone(), limits.clone())));
     let serving = server::serve(http, mesh.clone(), registry, stop.clone());
     tasks.spawn(async move { report(serving.await, "serving health and metrics") });

@@ -1,4 +1,5 @@
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use futures::Stream;
@@ -29,6 +30,8 @@ pub struct Context {
     writer: Writer,
     metrics: Metrics,
     to_ask: Queue,
+    /// When the API server had our latest writes of Sidecars of which the next step is to come.
+    written: Mutex<HashMap<ObjectKey, Timestamp>>,
 }
 
 impl Context {
@@ -45,7 +48,16 @@ impl Context {
     ) -> Self {
         let reporter = Reporter { controller: MANAGER.into(), instance };
         let writer = Writer { client, reporter, metrics: metrics.clone() };
-        Self { mesh, caches, switch, settings, writer, metrics, to_ask: Queue::default() }
+        Self {
+            mesh,
+            caches,
+            switch,
+            settings,
+            writer,
+            metrics,
+            to_ask: Queue::default(),
+            written: Mutex::default(),
+        }
     }
 
     /// The same, naming in `queue` the fences whose pods' proxies are to be asked what they have counted.
@@ -91,6 +103,9 @@ pub async fn reconcile(fence: Arc<ServiceFence>, context: Arc<Context>) -> Resul
         context.to_ask.add(&key);
     }
     let wake = context.carry_out(&key, &fence, sidecar.as_deref(), &plan).await?;
+    if wake.is_none() {
+        context.written().remove(&key);
+    }
     context.metrics.reconciled(started);
     Ok(wake)
 }
@@ -101,12 +116,23 @@ impl Context {
         plan(&Input {
             fence,
             sidecar,
+            written: self.written().get(&ObjectKey::of(fence)).copied(),
             graph: &self.mesh.graph(),
             settings: &self.settings,
             open_all: self.switch.open_all(),
             since: self.mesh.synced_at().unwrap_or(now),
             now,
         })
+    }
+
+    fn written(&self) -> MutexGuard<'_, HashMap<ObjectKey, Timestamp>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what the API server answered to a write of a Sidecar.
+    fn wrote(&self, key: &ObjectKey, sidecar: Sidecar) {
+        self.written().insert(key.clone(), Timestamp::now());
+        self.caches.sidecars.wrote(key, sidecar);
     }
 
     /// Writes what was decided. Knowledge goes before routes: what a Sidecar routes to is already durable in the
@@ -182,16 +208,16 @@ impl Context {
             (SidecarAction::Warm(desired) | SidecarAction::Apply(desired), _) => {
                 let force = |current: &Sidecar| is_owned_by(current, fence) && may_force(current);
                 let applied = self.writer.sidecar(desired, current.is_some_and(force)).await?;
-                self.caches.sidecars.wrote(key, applied);
+                self.wrote(key, applied);
                 self.metrics.learned(self.first_calls(key, fence, plan));
                 debug!(fence = %key, "Sidecar applied");
             }
             (SidecarAction::Adopt(desired), _) => {
-                self.caches.sidecars.wrote(key, self.writer.sidecar(desired, true).await?);
+                self.wrote(key, self.writer.sidecar(desired, true).await?);
                 info!(fence = %key, "the Sidecar of the fence's name was taken over, as it asks for");
             }
             (SidecarAction::GiveBack(desired), _) => {
-                self.caches.sidecars.wrote(key, self.writer.sidecar(desired, false).await?);
+                self.wrote(key, self.writer.sidecar(desired, false).await?);
                 info!(fence = %key, "the Sidecar is as it was before it was taken over");
             }
             (SidecarAction::Delete, Some(current)) => {

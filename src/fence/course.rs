@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::adoption::scope;
 use super::egress::Step;
 use super::handover::Goal;
+use super::pace::Pace;
 use super::plan::Situation;
 use super::sidecar::{Content, build, is_up_to_date};
 use super::stance::Stance;
@@ -34,7 +35,7 @@ impl Situation<'_> {
         let selector = sidecar.spec.workload_selector.as_ref();
         let has = selector.map(|selector| Labels::from(&selector.labels)).unwrap_or_default();
         let same = has == asked || self.input.graph.select_the_same(&self.key.namespace, &has, &asked);
-        let turning = egress.turning(self.input.now, &self.input.settings.timings).is_some();
+        let turning = egress.turning(&self.pace()).is_some();
         match goal {
             // Somebody took it off.
             _ if has.is_empty() => (asked, egress.clone(), goal),
@@ -48,12 +49,17 @@ impl Situation<'_> {
         }
     }
 
+    fn pace(&self) -> Pace<'_> {
+        let Input { graph, settings, written, now, .. } = self.input;
+        Pace { timings: &settings.timings, pushes: graph.pushes(), written, now }
+    }
+
     pub(super) fn step(&self, current: &Egress, goal: &Goal) -> Step {
         if self.contested().is_some() {
             return Step { egress: Egress { route: self.base(), ..Egress::open() }, wake: None };
         }
         let in_place = self.original().is_some();
-        let step = current.head_for(goal, in_place, self.input.now, &self.input.settings.timings);
+        let step = current.head_for(goal, in_place, &self.pace());
         let goes = self.own.is_some() && !in_place && step.egress == self.without(goal);
         if goes && self.others().is_beside_a_trimmed_one() {
             return Step { egress: current.clone(), wake: None };

@@ -1,6 +1,7 @@
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use super::Scope;
+use super::pace::Pace;
+use super::{Scope, Timings};
 
 /// What a workload's proxies are told, and since when: the state of a `Sidecar`.
 ///
@@ -23,17 +24,6 @@ pub struct Egress {
     pub diverted: bool,
     /// Since when a `Sidecar` routes to everything, or to what its pods are routed to without the fence.
     pub widened: Option<Timestamp>,
-}
-
-/// How long proxies are given before the next step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timings {
-    /// From a new cluster to its route: istiod's debounce (100 ms), the push, and the warming in Envoy.
-    pub settle: SignedDuration,
-    /// The same for a change that concerns the whole mesh at once: all clusters, all routes, or the catch-all.
-    pub open_settle: SignedDuration,
-    /// From the last route to the end of its cluster: Envoy's drain time (45 s by default in Istio) and a margin.
-    pub drain: SignedDuration,
 }
 
 /// One step on the way to a target.
@@ -74,34 +64,37 @@ impl Egress {
     /// Between no `Sidecar` and a trimmed one stands a wide one, which only has unknown calls go to the global
     /// proxy: a push that removes listeners and turns the catch-all in one takes effect listener by listener, and
     /// calls in between would go out in plain text (seen: 9 of 27,479 over new connections; with the wide one, 0).
-    pub(super) fn advance(&self, target: &Scope, now: Timestamp, timings: &Timings) -> Step {
+    pub(super) fn advance(&self, target: &Scope, pace: &Pace<'_>) -> Step {
         let fenced = *target != Scope::Everything;
         let wide = self.route == Scope::Everything;
-        match (self.diverted, self.turning(now, timings)) {
-            (false, _) if fenced => Self { diverted: true, widened: Some(now), ..Self::open() }.stay(timings),
+        match (self.diverted, self.turning(pace)) {
+            (false, _) if fenced => {
+                Self { diverted: true, widened: Some(pace.now), ..Self::open() }.stay(pace)
+            }
             (false, _) => Step { egress: self.clone(), wake: None },
-            (true, Some(_)) => self.clone().stay(timings),
+            (true, Some(_)) => self.clone().stay(pace),
             (true, None) if wide && !fenced => Step { egress: Self::open(), wake: None },
-            (true, None) => self.move_hosts(target, now, timings),
+            (true, None) => self.move_hosts(target, pace),
         }
     }
 
     /// Leaves the catch-all time to turn.
-    pub(super) fn stay(self, timings: &Timings) -> Step {
-        Step { wake: self.turning_until(timings), egress: self }
+    pub(super) fn stay(self, pace: &Pace<'_>) -> Step {
+        Step { wake: self.turning_until(pace), egress: self }
     }
 
     /// Until when the catch-all is given time to turn, if it still is.
-    pub(super) fn turning(&self, now: Timestamp, timings: &Timings) -> Option<Timestamp> {
-        self.turning_until(timings).filter(|at| *at > now)
+    pub(super) fn turning(&self, pace: &Pace<'_>) -> Option<Timestamp> {
+        self.turning_until(pace).filter(|at| *at > pace.now)
     }
 
-    fn turning_until(&self, timings: &Timings) -> Option<Timestamp> {
-        self.widened.and_then(|at| at.checked_add(timings.open_settle).ok())
+    fn turning_until(&self, pace: &Pace<'_>) -> Option<Timestamp> {
+        self.widened.and_then(|at| pace.due(at, pace.timings.open_settle))
     }
 
-    fn move_hosts(&self, target: &Scope, now: Timestamp, timings: &Timings) -> Step {
-        let ready_at = self.ready_at(timings).filter(|at| *at > now);
+    fn move_hosts(&self, target: &Scope, pace: &Pace<'_>) -> Step {
+        let now = pace.now;
+        let ready_at = self.ready_at(pace).filter(|at| *at > now);
         let warm = target.intersection(&self.keep);
         let waiting = ready_at.filter(|_| !warm.is_within(&self.route));
         let grown = if waiting.is_some() { Scope::nothing() } else { warm };
@@ -115,7 +108,7 @@ impl Egress {
             next.routes_removed = if self.route.is_within(&route) { self.routes_removed } else { Some(now) };
             next.routes_added = if route.is_within(&self.route) { self.routes_added } else { Some(now) };
             next.route = route;
-        } else if cold.is_nothing() && self.drained_at(timings).is_none_or(|at| at <= now) {
+        } else if cold.is_nothing() && self.drained_at(pace).is_none_or(|at| at <= now) {
             next.keep = target.intersection(&self.keep).beyond(&self.route);
         }
         if !cold.is_nothing() {
@@ -124,31 +117,32 @@ impl Egress {
         }
         next.routes_added = next.routes_added.filter(|_| !next.keep.is_nothing());
         next.widened = (next.route == Scope::Everything).then_some(now);
-        Step { wake: next.wake(target, timings), egress: next }
+        Step { wake: next.wake(target, pace), egress: next }
     }
 
     /// When the step after this state is due.
-    fn wake(&self, target: &Scope, timings: &Timings) -> Option<Timestamp> {
+    fn wake(&self, target: &Scope, pace: &Pace<'_>) -> Option<Timestamp> {
         let warming = !target.intersection(&self.keep).is_within(&self.route);
         let draining = !self.keep.is_within(target);
-        let ready = self.ready_at(timings).filter(|_| warming);
-        let drained = self.drained_at(timings).filter(|_| draining);
-        ready.into_iter().chain(drained).chain(self.turning_until(timings)).min()
+        let ready = self.ready_at(pace).filter(|_| warming);
+        let drained = self.drained_at(pace).filter(|_| draining);
+        ready.into_iter().chain(drained).chain(self.turning_until(pace)).min()
     }
 
     /// When hosts of `keep` may be routed to: once their clusters are warm, and a settle time after those before
     /// them, which makes a burst few writes while all clusters are kept.
-    fn ready_at(&self, timings: &Timings) -> Option<Timestamp> {
-        let paced_at = self.routes_added.and_then(|at| at.checked_add(timings.settle).ok());
-        self.settled_at(timings).into_iter().chain(paced_at).max()
+    fn ready_at(&self, pace: &Pace<'_>) -> Option<Timestamp> {
+        let paced_at = self.routes_added.and_then(|at| pace.due(at, pace.timings.settle));
+        self.settled_at(pace).into_iter().chain(paced_at).max()
     }
 
-    pub(super) fn settled_at(&self, timings: &Timings) -> Option<Timestamp> {
-        let time = if self.keep == Scope::Everything { timings.open_settle } else { timings.settle };
-        self.clusters_added.and_then(|at| at.checked_add(time).ok())
+    pub(super) fn settled_at(&self, pace: &Pace<'_>) -> Option<Timestamp> {
+        let Timings { settle, open_settle, .. } = *pace.timings;
+        let time = if self.keep == Scope::Everything { open_settle } else { settle };
+        self.clusters_added.and_then(|at| pace.due(at, time))
     }
 
-    pub(super) fn drained_at(&self, timings: &Timings) -> Option<Timestamp> {
-        self.routes_removed.and_then(|at| at.checked_add(timings.drain).ok())
+    pub(super) fn drained_at(&self, pace: &Pace<'_>) -> Option<Timestamp> {
+        self.routes_removed.and_then(|at| pace.due(at, pace.timings.drain))
     }
 }

@@ -1,22 +1,36 @@
 //! The rule of make-before-break, over any history of targets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::egress::Step;
+use super::pace::Pace;
 use super::{Egress, Scope, Timings};
+use crate::graph::{Debounce, Pushes};
 
 const TIMINGS: Timings = Timings {
     settle: SignedDuration::from_millis(300),
     open_settle: SignedDuration::from_secs(10),
     drain: SignedDuration::from_secs(50),
+    debounce: Debounce {
+        after: SignedDuration::from_millis(100),
+        max: SignedDuration::from_secs(10),
+        reconnect: SignedDuration::from_secs(30),
+    },
 };
 const ALL: [&str; 5] = ["ns/a", "ns/b", "ns/c", "ns/d", "ns/e"];
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_millis(millis)
+}
+
+/// In a mesh in which nothing else changes.
+fn pace(now: Timestamp) -> Pace<'static> {
+    static QUIET: LazyLock<Pushes> = LazyLock::new(Pushes::default);
+    Pace { timings: &TIMINGS, pushes: &QUIET, written: None, now }
 }
 
 fn hosts(names: &[&str]) -> Scope {
@@ -32,7 +46,7 @@ fn members(scope: &Scope) -> BTreeSet<&'static str> {
 fn run_to(mut egress: Egress, target: &Scope, mut now: Timestamp) -> Vec<(Timestamp, Egress)> {
     let mut history = Vec::new();
     for _ in 0..10 {
-        let Step { egress: next, wake } = egress.advance(target, now, &TIMINGS);
+        let Step { egress: next, wake } = egress.advance(target, &pace(now));
         if next != egress {
             history.push((now, next.clone()));
         }
@@ -51,8 +65,8 @@ fn settled(route: &[&str]) -> Egress {
 
 /// A workload that was just trimmed for the first time, at 10 s.
 fn fenced(route: &[&str]) -> Egress {
-    let wide = Egress::open().advance(&hosts(route), at(0), &TIMINGS).egress;
-    wide.advance(&hosts(route), at(10_000), &TIMINGS).egress
+    let wide = Egress::open().advance(&hosts(route), &pace(at(0))).egress;
+    wide.advance(&hosts(route), &pace(at(10_000))).egress
 }
 
 #[test]
@@ -72,7 +86,7 @@ fn a_live_workload_keeps_all_clusters_until_its_old_routes_have_drained() {
 
 #[test]
 fn a_fence_that_is_given_up_before_it_was_trimmed_just_goes() {
-    let wide = Egress::open().advance(&hosts(&["a"]), at(0), &TIMINGS).egress;
+    let wide = Egress::open().advance(&hosts(&["a"]), &pace(at(0))).egress;
     let steps = run_to(wide, &Scope::Everything, at(1_000));
     assert_eq!(steps, [(at(10_000), Egress::open())]);
 }
@@ -89,10 +103,10 @@ fn a_learned_host_gets_its_cluster_first_and_its_route_a_settle_time_later() {
 
 #[test]
 fn a_burst_waits_for_the_host_that_settles_and_then_goes_in_one_write() {
-    let warm = settled(&["a"]).advance(&hosts(&["a", "b"]), at(0), &TIMINGS).egress;
-    let busy = warm.advance(&hosts(&["a", "b", "c", "d"]), at(100), &TIMINGS);
+    let warm = settled(&["a"]).advance(&hosts(&["a", "b"]), &pace(at(0))).egress;
+    let busy = warm.advance(&hosts(&["a", "b", "c", "d"]), &pace(at(100)));
     assert_eq!((&busy.egress, busy.wake), (&warm, Some(at(300))));
-    let next = warm.advance(&hosts(&["a", "b", "c", "d"]), at(300), &TIMINGS).egress;
+    let next = warm.advance(&hosts(&["a", "b", "c", "d"]), &pace(at(300))).egress;
     assert_eq!((next.route, next.keep), (hosts(&["a", "b"]), hosts(&["c", "d"])));
 }
 
@@ -123,19 +137,19 @@ fn opening_brings_every_cluster_before_any_route() {
 
 #[test]
 fn a_host_learned_while_the_first_fencing_drains_is_routed_at_once() {
-    let step = fenced(&["a"]).advance(&hosts(&["a", "b"]), at(11_000), &TIMINGS);
+    let step = fenced(&["a"]).advance(&hosts(&["a", "b"]), &pace(at(11_000)));
     assert_eq!(step.egress.route, hosts(&["a", "b"]));
     assert_eq!(step.wake, Some(at(60_000)), "growing does not prolong the drain");
 }
 
 #[test]
 fn a_burst_while_the_first_fencing_drains_goes_in_one_write_a_settle_time() {
-    let first = fenced(&["a"]).advance(&hosts(&["a", "b"]), at(11_000), &TIMINGS).egress;
-    let busy = first.advance(&hosts(&["a", "b", "c"]), at(11_100), &TIMINGS);
+    let first = fenced(&["a"]).advance(&hosts(&["a", "b"]), &pace(at(11_000))).egress;
+    let busy = first.advance(&hosts(&["a", "b", "c"]), &pace(at(11_100)));
     assert_eq!((&busy.egress, busy.wake), (&first, Some(at(11_300))));
-    let next = first.advance(&hosts(&["a", "b", "c", "d"]), at(11_300), &TIMINGS).egress;
+    let next = first.advance(&hosts(&["a", "b", "c", "d"]), &pace(at(11_300))).egress;
     assert_eq!((&next.route, &next.keep), (&hosts(&["a", "b", "c", "d"]), &Scope::Everything));
-    let last = next.advance(&hosts(&["a", "b", "c", "d"]), at(60_000), &TIMINGS).egress;
+    let last = next.advance(&hosts(&["a", "b", "c", "d"]), &pace(at(60_000))).egress;
     assert_eq!((last.keep.is_nothing(), last.routes_added), (true, None));
 }
 
@@ -218,7 +232,7 @@ proptest! {
         let (mut egress, mut proxy, mut now) = (Egress::open(), Proxy::open(), at(0));
         for (target, pause) in history {
             now += SignedDuration::from_millis(pause);
-            egress = egress.advance(&target, now, &TIMINGS).egress;
+            egress = egress.advance(&target, &pace(now)).egress;
             proxy.take(&egress, now)?;
         }
     }
@@ -231,7 +245,7 @@ proptest! {
         let (mut egress, mut now) = (Egress::open(), at(0));
         for (target, pause) in history {
             now += SignedDuration::from_millis(pause);
-            egress = egress.advance(&target, now, &TIMINGS).egress;
+            egress = egress.advance(&target, &pace(now)).egress;
         }
         let steps = run_to(egress.clone(), &goal, now);
         let last = steps.last().map_or(&egress, |(_, last)| last);
@@ -246,8 +260,8 @@ proptest! {
         let (mut egress, mut now) = (Egress::open(), at(0));
         for (target, pause) in history {
             now += SignedDuration::from_millis(pause);
-            let step = egress.advance(&target, now, &TIMINGS);
-            let again = step.egress.advance(&target, now, &TIMINGS);
+            let step = egress.advance(&target, &pace(now));
+            let again = step.egress.advance(&target, &pace(now));
             prop_assert!(again.egress == step.egress || step.wake.is_some_and(|wake| wake <= now));
             egress = step.egress;
         }

@@ -20,6 +20,9 @@ mod history;
 mod observed;
 mod obstacle;
 mod others;
+mod pace;
+#[cfg(test)]
+mod pace_tests;
 mod plan;
 mod scope;
 mod sidecar;
@@ -33,11 +36,12 @@ mod writers;
 
 pub use adoption::{ADOPT, ADOPTED, consent, may_force};
 pub use defaults::Defaults;
-pub use egress::{Egress, Timings};
+pub use egress::Egress;
 pub use expiry::FORGET_BEFORE;
 pub use external::{EntryAction, entries};
 pub use facts::facts;
 pub use fitness::Unfit;
+pub use pace::Timings;
 pub use plan::{Input, Plan, Settings, SidecarAction, plan};
 pub use scope::Scope;
 pub use sidecar::{

@@ -42,6 +42,8 @@ pub struct Input<'a> {
     pub fence: &'a ServiceFence,
     /// The `Sidecar` of the fence's name, as it stands.
     pub sidecar: Option<&'a Sidecar>,
+    /// When the API server had our latest write of it, if we still know.
+    pub written: Option<Timestamp>,
     /// What is known of the mesh.
     pub graph: &'a Graph,
     /// What holds for all fences.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Answers, Covered, DestinationRule, Fence, GatewayRoute, Labels, Limiter, MeshConfig, ObjectKey,
+    Answers, Covered, DestinationRule, Fence, GatewayRoute, Istiod, Labels, Limiter, MeshConfig, ObjectKey,
     Observation, PassedThrough, Pod, Policy, RouteKind, Service, ServiceEntry, Sidecar, VirtualService,
 };
 
@@ -60,6 +60,12 @@ pub enum Change {
     EnvoyFilter(ObjectKey, ObjectKey),
     /// An `EnvoyFilter` is gone, or is no limiter's any more.
     EnvoyFilterGone(ObjectKey),
+    /// A pod of istiod was added, or its readiness changed.
+    Istiod(ObjectKey, Istiod),
+    /// A pod of istiod is gone, as was heard at this time.
+    IstiodGone(ObjectKey, Timestamp),
+    /// At this time the API server could not be heard.
+    Disturbed(Timestamp),
     /// A call was seen.
     Call(Observation),
     /// A TLS connection was passed through at this time.

@@ -26,6 +26,7 @@ mod mesh_wide;
 mod names;
 mod objects;
 mod policies;
+mod pushes;
 mod registry;
 mod routes;
 mod selector;
@@ -57,6 +58,7 @@ pub use limiters::{DestinationRule, Limiter};
 pub use mesh_wide::{MeshConfig, MeshWide};
 pub use objects::{EgressHost, Service, ServiceEntry};
 pub use policies::{Authority, Policy};
+pub use pushes::{Debounce, Istiod, Pushes};
 pub use registry::Registry;
 pub use routes::{Asked, Audience, Source, VirtualService};
 pub use selector::{Labels, PodSelection};
@@ -95,6 +97,7 @@ pub struct Graph {
     sidecars: Sidecars,
     externals: Externals,
     limiters: Limiters,
+    pushes: Arc<Pushes>,
 }
 
 impl Graph {
@@ -228,6 +231,10 @@ impl Graph {
             | Change::EnvoyFilter(..)
             | Change::EnvoyFilterGone(_) => {
                 self.limiters.apply(change);
+                BTreeSet::new()
+            }
+            Change::Istiod(..) | Change::IstiodGone(..) | Change::Disturbed(_) => {
+                self.apply_to_pushes(change);
                 BTreeSet::new()
             }
             Change::Call(call) => self.learn(&call),

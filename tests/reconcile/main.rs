@@ -34,7 +34,7 @@ use palisade::fence::{
     CLUSTERS_ADDED, Defaults, GlobalProxy, ROUTES_ADDED, ROUTES_REMOVED, Settings, Timings, WIDENED, facts,
 };
 use palisade::graph::{
-    Change, Coverage, Covered, EgressHost, Fence, Labels, ObjectKey, Observation, Pod, Service,
+    Change, Coverage, Covered, Debounce, EgressHost, Fence, Labels, ObjectKey, Observation, Pod, Service,
 };
 use palisade::istio::Sidecar;
 use prometheus_client::registry::Registry;
@@ -60,6 +60,12 @@ const NOTHING: [&str; 0] = [];
 
 /// Long enough that no step is due by itself while a test runs; see [`Bench::an_hour_later`].
 const STEP: SignedDuration = SignedDuration::from_mins(30);
+
+const DEBOUNCE: Debounce = Debounce {
+    after: SignedDuration::from_millis(100),
+    max: SignedDuration::from_secs(10),
+    reconnect: SignedDuration::from_secs(30),
+};
 
 fn key() -> ObjectKey {
     ObjectKey::new("shop", "client")
@@ -89,7 +95,7 @@ fn settings() -> Settings {
     let host = EgressHost { namespace: "mesh".into(), host: "proxy.mesh.svc.cluster.local".into() };
     Settings {
         global_proxy: GlobalProxy { host, port: 15001 },
-        timings: Timings { settle: STEP, open_settle: STEP, drain: STEP },
+        timings: Timings { settle: STEP, open_settle: STEP, drain: STEP, debounce: DEBOUNCE },
         defaults: Defaults::default(),
         patience: None,
         asks_proxies: false,

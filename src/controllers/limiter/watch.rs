@@ -1,18 +1,15 @@
 use std::sync::Arc;
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use kube::runtime::reflector::{Store, store};
-use kube::{Client, Resource, ResourceExt};
-use tokio::sync::mpsc;
+use kube::{Resource, ResourceExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::SmartLimiter;
 use crate::controllers::cache::Cache;
-use crate::controllers::mesh::Mesh;
 use crate::controllers::operator::until;
-use crate::controllers::watches::{Kind, covered, follow, only, optional_events, reflected};
+use crate::controllers::watch::{Kind, Watch, covered, only, reflected};
 use crate::graph::{self, Change, Labels, ObjectKey};
 use crate::istio::{DestinationRule, EnvoyFilter, Installation};
 
@@ -36,27 +33,24 @@ impl LimiterCaches {
 /// How many kinds are watched here.
 pub(in crate::controllers) const KINDS: usize = 3;
 
-/// Watches what decisions about limits rest on besides Services and Pods, until `stop` is cancelled; `listed` hears once
-/// for each kind that has been listed. A cluster that was upgraded may lack the definition of limiters: then there are none.
+/// Watches what decisions about limits rest on besides Services and Pods, until `stop` is cancelled. A cluster that was upgraded may lack the definition of limiters: then there are none.
 pub(in crate::controllers) fn watch(
-    client: &Client,
-    mesh: &Mesh,
+    watch: &Watch,
     istio: Installation,
     stop: &CancellationToken,
     tasks: &mut JoinSet<()>,
-    listed: &mpsc::Sender<()>,
 ) -> Arc<LimiterCaches> {
     let (limiters, limiter_writer) = store();
     let (filters, filter_writer) = store();
     let caches = Arc::new(LimiterCaches::new(limiters, filters));
-    let ours = covered(optional_events(client), istio);
+    let ours = covered(watch.optional_events(), istio);
     let limiters = reflected(ours, limiter_writer, caches.clone(), |caches| &caches.limiters);
-    let ours = only(optional_events(client), |filter| limiter_of(filter).is_some());
+    let ours = only(watch.optional_events(), |filter| limiter_of(filter).is_some());
     let filters = reflected(ours, filter_writer, caches.clone(), |caches| &caches.filters);
     let watches: [BoxFuture<'static, ()>; KINDS] = [
-        follow(limiters, mesh.clone(), LIMITERS, listed.clone()).boxed(),
-        follow(filters, mesh.clone(), FILTERS, listed.clone()).boxed(),
-        follow(optional_events(client), mesh.clone(), RULES, listed.clone()).boxed(),
+        watch.follow(limiters, LIMITERS),
+        watch.follow(filters, FILTERS),
+        watch.follow(watch.optional_events(), RULES),
     ];
     for watch in watches {
         tasks.spawn(until(stop.clone(), watch));

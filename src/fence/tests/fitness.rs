@@ -91,6 +91,7 @@ fn nothing_is_fenced_in_a_system_namespace() {
     let mut settings = settings();
     settings.defaults.system_namespaces.push("shop".to_owned());
     let plan = plan(&Input {
+        written: None,
         fence: &world.fence,
         sidecar: None,
         graph: &world.graph,

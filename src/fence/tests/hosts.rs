@@ -157,6 +157,7 @@ fn a_policy_that_declares_too_much_is_cut_and_that_is_said() {
     world.tell(guarded_bank());
     world.run();
     let input = Input {
+        written: None,
         fence: &world.fence,
         sidecar: world.sidecar.as_ref(),
         graph: &world.graph,

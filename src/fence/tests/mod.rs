@@ -43,8 +43,8 @@ use crate::api::{
     ServiceFenceStatus, WorkloadSelector, reasons,
 };
 use crate::graph::{
-    self, CallerPattern, Change, EgressHost, Fence, Graph, Known, Labels, ObjectKey, Observation, Origin,
-    Pod, Policy, Service, ServiceEntry, Want, Wanted,
+    self, CallerPattern, Change, Debounce, EgressHost, Fence, Graph, Known, Labels, ObjectKey, Observation,
+    Origin, Pod, Policy, Service, ServiceEntry, Want, Wanted,
 };
 use crate::istio::{EgressListener, Mode, Sidecar};
 
@@ -63,6 +63,11 @@ fn settings() -> Settings {
             settle: SignedDuration::from_millis(300),
             open_settle: SignedDuration::from_secs(10),
             drain: SignedDuration::from_secs(50),
+            debounce: Debounce {
+                after: SignedDuration::from_millis(100),
+                max: SignedDuration::from_secs(10),
+                reconnect: SignedDuration::from_secs(30),
+            },
         },
         defaults: Defaults::default(),
         patience: None,
@@ -222,6 +227,7 @@ impl World {
     fn plan(&self) -> Plan {
         let (defaults, patience, asks_proxies) = (self.defaults.clone(), self.patience, self.asks_proxies);
         plan(&Input {
+            written: None,
             fence: &self.fence,
             sidecar: self.sidecar.as_ref(),
             graph: &self.graph,

@@ -73,6 +73,7 @@ impl Town {
 
     pub(super) fn plan(&self, name: &str) -> Plan {
         plan(&Input {
+            written: None,
             fence: &self.fences[name],
             sidecar: self.sidecars.get(name).map(|(_, sidecar)| sidecar),
             graph: &self.graph,

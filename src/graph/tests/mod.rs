@@ -8,6 +8,7 @@ mod history;
 mod knowledge;
 mod learning;
 mod properties;
+mod pushes;
 mod routes;
 mod sharing;
 mod strategies;

@@ -34,11 +34,11 @@ const ROUND: Duration = Duration::from_mins(1);
 const OUTAGE: Duration = Duration::from_secs(5);
 
 /// With so much to push, and istiod killed in between, a push of everything takes longer than in the other cases.
-const SETTLE: &str = "fence.openSettle=3s";
+const VALUES: [&str; 2] = ["fence.openSettle=3s", "istio.reconnect=30s"];
 
 /// The case. The operator is as before when it ends.
 pub async fn run(world: &World) -> Result<()> {
-    world.install_with(&[SETTLE]).await?;
+    world.install_with(&VALUES).await?;
     let done = killed_in_turn(world).await;
     world.install().await?;
     done

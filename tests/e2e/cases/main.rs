@@ -6,6 +6,7 @@
 mod analyze;
 mod auto;
 mod bad_input;
+mod busy;
 mod chaos;
 mod clean_up;
 mod conflict;
@@ -100,6 +101,7 @@ fn main() -> Result<()> {
         case("bad-input", |world| bad_input::run(world).boxed_local()),
         case("slime", |world| slime::run(world).boxed_local()),
         case("rolling", |world| rolling::run(world).boxed_local()),
+        case("busy", |world| busy::run(world).boxed_local()),
         case("restart", |world| restart::run(world).boxed_local()),
         case("leader", |world| leader::run(world).boxed_local()),
         case("servers-gone", |world| servers_gone::run(world).boxed_local()),

@@ -11,7 +11,7 @@ use serde_json::Value;
 /// Where the chart puts the operator and the global proxy.
 pub const PALISADE: &str = "palisade-system";
 /// The longest that learning, pushing and the like may take before a case fails.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_mins(1);
 
 /// The mesh and what is installed on it.
 pub struct World {
@@ -53,6 +53,8 @@ impl World {
             "replicas=1",
             "globalProxy.replicas=1",
             "fence.openSettle=1s",
+            // What is away in a case is back within seconds, and then proxies and istiod soon try again.
+            "istio.reconnect=10s",
             // Cases begin with fences that know nothing, but for those about that.
             "proxyMetrics.enabled=false",
             "log.level=info\\,palisade=debug",

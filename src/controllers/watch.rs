@@ -1,0 +1,266 @@
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::{self, Config, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::cache::Cache;
+use super::listed::Listed;
+use super::mesh::{Mesh, Message};
+use crate::fence::keep_writers;
+use crate::graph::{Change, Graph, ObjectKey};
+use crate::istio::{Installation, Sidecar};
+
+/// What a kind of object means for the graph.
+pub(super) struct Kind<K> {
+    pub(super) changed: fn(&K) -> Change,
+    pub(super) gone: fn(ObjectKey) -> Change,
+    pub(super) known: fn(&Graph) -> Vec<ObjectKey>,
+}
+
+/// How many objects are listed at a time. All kinds are listed at once when the operator starts, and what a page takes while it
+/// is read is several times its own size, and the peak of the operator's memory: so it is small.
+const PAGE: u32 = 100;
+
+/// How objects come to the graph.
+#[derive(Clone)]
+pub(super) struct Watch {
+    /// The API server.
+    pub(super) client: Client,
+    /// Whom to tell.
+    pub(super) mesh: Mesh,
+    /// Hears once for each kind that has been listed.
+    pub(super) listed: mpsc::Sender<()>,
+}
+
+impl Watch {
+    /// The events of a kind in all namespaces, with back-off and jitter after errors.
+    pub(super) fn events<K>(&self) -> impl Stream<Item = Event<K>> + Send + use<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        self.selected_events("")
+    }
+
+    /// The same of objects with these labels.
+    pub(super) fn selected_events<K>(&self, labels: &str) -> impl Stream<Item = Event<K>> + Send + use<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let mesh = self.mesh.clone();
+        results(&self.client, labels).filter_map(move |event| heard(event, mesh.clone()))
+    }
+
+    /// The same for custom resources, which an older definition may let in with a shape that we cannot read: such an
+    /// object is left alone, and does not stop the others.
+    pub(super) fn guarded_events<K>(&self) -> impl Stream<Item = Event<K>> + Send + use<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        self.events::<DeserializeGuard<K>>().filter_map(|event| std::future::ready(readable(event)))
+    }
+
+    /// The same for a kind that a cluster need not serve: where it does not, there are no objects of it. It is looked again
+    /// and again, so one that is served later is noticed then.
+    pub(super) fn optional_events<K>(&self) -> impl Stream<Item = Event<K>> + Send + use<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let (events, mesh) = (results::<DeserializeGuard<K>>(&self.client, ""), self.mesh.clone());
+        events.filter_map(move |event| {
+            let mesh = mesh.clone();
+            async move {
+                match event {
+                    Err(error) if is_not_served(&error) => Some(Event::InitDone),
+                    event => heard(event, mesh).await.and_then(readable),
+                }
+            }
+        })
+    }
+
+    /// Tells the graph's owner what a watch says; after a fresh listing also what is gone since the last one. `listed`
+    /// hears of the first one only.
+    pub(super) fn follow<K: Resource<DynamicType = ()> + Send + 'static>(
+        &self,
+        events: impl Stream<Item = Event<K>> + Send + 'static,
+        kind: Kind<K>,
+    ) -> BoxFuture<'static, ()> {
+        follow(events, self.mesh.clone(), kind, self.listed.clone()).boxed()
+    }
+}
+
+fn results<K>(client: &Client, labels: &str) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let config = Config::default().page_size(PAGE).labels(labels);
+    watcher(Api::<K>::all(client.clone()), config).default_backoff().map_ok(|mut event| {
+        // Hardly anybody reads them, and they are often larger than the rest.
+        if let Event::Apply(object) | Event::InitApply(object) = &mut event {
+            if K::kind(&()) == Sidecar::kind(&()) {
+                keep_writers(object.meta_mut());
+            } else {
+                object.meta_mut().managed_fields = None;
+            }
+        }
+        event
+    })
+}
+
+/// What a watch says. Where it cannot hear the API server, istiod may not hear it either.
+async fn heard<K: Resource<DynamicType = ()>>(
+    event: watcher::Result<Event<K>>,
+    mesh: Mesh,
+) -> Option<Event<K>> {
+    let error = match event {
+        Ok(event) => return Some(event),
+        Err(error) => error,
+    };
+    warn!(kind = %K::kind(&()), %error, "watch failed; it starts again");
+    if is_of_the_connection(&error) {
+        mesh.tell(Message::Change(Change::Disturbed(Timestamp::now()))).await;
+    }
+    None
+}
+
+/// Whether it is not the API server itself that refuses: what that refuses to us, it may refuse for ever.
+fn is_of_the_connection(error: &watcher::Error) -> bool {
+    use kube::Error::{HyperError, ReadEvents, Service};
+    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+    let (InitialListFailed(cause) | WatchStartFailed(cause) | WatchFailed(cause)) = error else {
+        return false;
+    };
+    matches!(cause, HyperError(_) | ReadEvents(_) | Service(_))
+}
+
+fn is_not_served(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+}
+
+fn readable<K: Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
+    let read = |guard: DeserializeGuard<K>| {
+        let name = guard.meta().name.clone().unwrap_or_default();
+        guard
+            .0
+            .inspect_err(|error| warn!(kind = %K::kind(&()), name, %error, "an object cannot be read"))
+            .ok()
+    };
+    Some(match event {
+        Event::Apply(object) => Event::Apply(read(object)?),
+        Event::InitApply(object) => Event::InitApply(read(object)?),
+        Event::Delete(object) => Event::Delete(read(object)?),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    })
+}
+
+/// Leaves out what is of a revision that is not ours: others look after it.
+pub(super) fn covered<K: ResourceExt + Send>(
+    events: impl Stream<Item = Event<K>> + Send,
+    istio: Installation,
+) -> impl Stream<Item = Event<K>> + Send {
+    only(events, move |object: &K| istio.covers(object.labels()))
+}
+
+/// Leaves out all but those that are `wanted`, as if they did not exist.
+pub(super) fn only<K: Send>(
+    events: impl Stream<Item = Event<K>> + Send,
+    wanted: impl Fn(&K) -> bool + Send,
+) -> impl Stream<Item = Event<K>> + Send {
+    events.filter_map(move |event| {
+        let event = match event {
+            Event::Apply(object) if !wanted(&object) => Some(Event::Delete(object)),
+            Event::InitApply(object) if !wanted(&object) => None,
+            event => Some(event),
+        };
+        std::future::ready(event)
+    })
+}
+
+/// Keeps a watch's objects in its cache before anybody hears of them.
+pub(super) fn reflected<K, C>(
+    events: impl Stream<Item = Event<K>> + Send,
+    mut writer: Writer<K>,
+    caches: Arc<C>,
+    cache: fn(&C) -> &Cache<K>,
+) -> impl Stream<Item = Event<K>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    events.inspect(move |event| {
+        writer.apply_watcher_event(event);
+        if let Event::Delete(object) = event {
+            cache(&caches).forget(&ObjectKey::of(object));
+        }
+    })
+}
+
+async fn follow<K: Resource<DynamicType = ()>>(
+    events: impl Stream<Item = Event<K>> + Send,
+    mesh: Mesh,
+    kind: Kind<K>,
+    listed: mpsc::Sender<()>,
+) {
+    let mut events = std::pin::pin!(events);
+    let (mut present, mut listed) = (HashSet::new(), Listed::new(listed));
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Init => present.clear(),
+            Event::Apply(object) => mesh.tell(Message::Change((kind.changed)(&object))).await,
+            Event::InitApply(object) => {
+                present.insert(ObjectKey::of(&object));
+                mesh.tell(Message::Change((kind.changed)(&object))).await;
+            }
+            Event::Delete(object) => mesh.tell(Message::Change((kind.gone)(ObjectKey::of(&object)))).await,
+            Event::InitDone => {
+                mesh.settled().await;
+                for missing in (kind.known)(&mesh.graph()).into_iter().filter(|key| !present.contains(key)) {
+                    mesh.tell(Message::Change((kind.gone)(missing))).await;
+                }
+                mesh.settled().await;
+                present = HashSet::new();
+                listed.say();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::controllers::pods::Pod;
+
+    const PODS: Kind<Pod> = Kind {
+        changed: |pod| Change::PodGone(ObjectKey::of(pod)),
+        gone: Change::PodGone,
+        known: |_| Vec::new(),
+    };
+
+    #[tokio::test]
+    async fn a_kind_that_is_listed_again_and_again_says_so_once() {
+        let (mesh, owner, _triggers) = Mesh::new("cluster.local");
+        let stop = CancellationToken::new();
+        let owning = tokio::spawn(owner.run(stop.clone()));
+        let (listed, mut heard) = mpsc::channel(16);
+        let again = [Event::Init, Event::InitDone, Event::Init, Event::InitDone];
+        Box::pin(follow(stream::iter(again), mesh, PODS, listed)).await;
+        assert_eq!(heard.recv().await, Some(()));
+        assert_eq!(heard.recv().await, None);
+        stop.cancel();
+        owning.await.unwrap();
+    }
+}

@@ -1,0 +1,163 @@
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Change, Graph, ObjectKey};
+
+/// What is known of when istiod pushes, and of whether the proxies hear it.
+///
+/// istiod (1.31) takes changes together until none has come for a moment (`PILOT_DEBOUNCE_AFTER`, 100 ms), but no
+/// longer than `PILOT_DEBOUNCE_MAX` (10 s). Where something changes all the time, two writes of a `Sidecar` some hundred
+/// milliseconds apart come to the proxies as one. We hear of nearly all that istiod hears of, and so see the pauses in
+/// which it pushes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pushes {
+    /// When something changed last.
+    last: Option<Timestamp>,
+    /// The latest times in which nothing changed, the oldest first: from one change to the next.
+    pauses: VecDeque<(Timestamp, Timestamp)>,
+    istiods: BTreeMap<ObjectKey, Istiod>,
+    /// When istiod, or the API server that it listens to, last went or came.
+    disturbed: Option<Timestamp>,
+}
+
+/// What matters of a pod of istiod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Istiod {
+    /// Whether proxies can connect to it.
+    pub ready: bool,
+    /// Since when that is so.
+    pub since: Timestamp,
+}
+
+/// How istiod and the proxies behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Debounce {
+    /// How long nothing has to change before istiod pushes: its `PILOT_DEBOUNCE_AFTER`.
+    pub after: SignedDuration,
+    /// After how long it pushes in any case: its `PILOT_DEBOUNCE_MAX`.
+    pub max: SignedDuration,
+    /// How long proxies may take to come back to an istiod that was away, and istiod to the API server. Both try again
+    /// after 30 s at the latest (Envoy 1.40's ADS streams, client-go's watches).
+    pub reconnect: SignedDuration,
+}
+
+/// Shorter pauses are not kept: no istiod is told to push so soon.
+const SHORTEST: SignedDuration = SignedDuration::from_millis(50);
+/// How many pauses are kept. If more are needed, a push is taken to be later than it was.
+const KEPT: usize = 64;
+
+impl Pushes {
+    /// When istiod began to push what was written at `at`; if it has not, when it will if nothing else changes.
+    #[must_use]
+    pub fn begun(&self, at: Timestamp, now: Timestamp, debounce: &Debounce) -> Timestamp {
+        // What comes to istiod a little later than to us must not make a pause of none.
+        let enough = debounce.after + debounce.after / 2;
+        let since = |(from, to): &(Timestamp, Timestamp)| ((*from).max(at), *to);
+        let mut quiet = self.pauses.iter().map(since);
+        let quiet = quiet.find(|(from, to)| to.duration_since(*from) >= enough).map(|(from, _)| from);
+        let pushed = quiet.unwrap_or_else(|| self.last.map_or(at, |last| last.max(at)));
+        let pushed = pushed.min(later(at, debounce.max));
+        let disturbed = if self.is_away() { Some(now) } else { self.disturbed };
+        disturbed.map_or(pushed, |disturbed| later(disturbed, debounce.reconnect).max(pushed))
+    }
+
+    /// The pods of istiod, to find those that are gone after a fresh listing.
+    pub fn istiods(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.istiods.keys()
+    }
+
+    /// Whether there is an istiod, and no proxy can connect to it. Where none runs in the cluster, nothing is known of it.
+    fn is_away(&self) -> bool {
+        !self.istiods.is_empty() && self.istiods.values().all(|istiod| !istiod.ready)
+    }
+
+    /// Notes that something changed.
+    fn note_change(&mut self, at: Timestamp) {
+        if let Some(last) = self.last.filter(|last| at.duration_since(*last) >= SHORTEST) {
+            self.pauses.push_back((last, at));
+            if self.pauses.len() > KEPT {
+                self.pauses.pop_front();
+            }
+        }
+        self.last = self.last.max(Some(at));
+    }
+
+    /// Takes in what tells of disturbances.
+    fn apply(&mut self, change: Change) {
+        let disturbed = match change {
+            Change::Istiod(key, istiod) => {
+                let news = self.istiods.insert(key, istiod) != Some(istiod);
+                news.then_some(istiod.since)
+            }
+            Change::IstiodGone(key, at) => self.istiods.remove(&key).map(|_| at),
+            Change::Disturbed(at) => Some(at),
+            _ => None,
+        };
+        self.disturbed = self.disturbed.max(disturbed);
+    }
+}
+
+impl Graph {
+    /// What is known of when istiod pushes.
+    #[must_use]
+    pub fn pushes(&self) -> &Pushes {
+        &self.pushes
+    }
+
+    /// Notes when `change` was heard of, if istiod hears of it too.
+    pub fn note(&mut self, change: &Change, at: Timestamp) {
+        if self.is_heard_by_istiod(change) {
+            Arc::make_mut(&mut self.pushes).note_change(at);
+        }
+    }
+
+    pub(super) fn apply_to_pushes(&mut self, change: Change) {
+        Arc::make_mut(&mut self.pushes).apply(change);
+    }
+
+    fn is_heard_by_istiod(&self, change: &Change) -> bool {
+        match change {
+            // A pod's status changes more often than its address and its readiness.
+            Change::Pod(pod) => self.workloads.pod(&pod.key) != Some(pod),
+            Change::Service(_)
+            | Change::ServiceGone(_)
+            | Change::ServiceEntry(_)
+            | Change::ServiceEntryGone(_)
+            | Change::VirtualService(_)
+            | Change::VirtualServiceGone(_)
+            | Change::GatewayRoute(_)
+            | Change::GatewayRouteGone(..)
+            | Change::PodGone(_)
+            | Change::Namespace(_)
+            | Change::NamespaceGone(_)
+            | Change::Policy(_)
+            | Change::PolicyGone(_)
+            | Change::MeshConfig(_)
+            | Change::Sidecar(_)
+            | Change::SidecarGone(_)
+            | Change::DestinationRule(_)
+            | Change::DestinationRuleGone(_)
+            | Change::EnvoyFilter(..)
+            | Change::EnvoyFilterGone(_) => true,
+            Change::Istiod(..)
+            | Change::IstiodGone(..)
+            | Change::Disturbed(_)
+            | Change::Fence(_)
+            | Change::FenceGone(_)
+            | Change::Limiter(_)
+            | Change::LimiterGone(_)
+            | Change::Call(_)
+            | Change::PassedThrough(..)
+            | Change::Covered(_)
+            | Change::HistoryTold(_)
+            | Change::ProxiesAsked(..)
+            | Change::Forget(..) => false,
+        }
+    }
+}
+
+fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}

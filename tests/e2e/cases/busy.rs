@@ -1,0 +1,111 @@
+//! Something changes all the time, so that istiod takes all changes of ten seconds together (its
+//! `PILOT_DEBOUNCE_MAX`). Hosts are learned under load meanwhile, and no call fails: a host's route must not come to
+//! the proxies in the same push as its cluster.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use bed::cli::Component;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use crate::fixtures::{client, server};
+use crate::steady::{name, url};
+use crate::world::World;
+
+const NS: &str = "busy";
+const CALLER: &str = "busy/client";
+const SERVERS: usize = 10;
+const LOAD: [&str; 4] = ["--rate=25", "--connections=4", "--new-connection-share=0.1", "--timeout=10s"];
+/// Who changes something, and how often: taken together, less apart than what istiod waits for in vain.
+const NOISES: [&str; 4] = ["noise-1", "noise-2", "noise-3", "noise-4"];
+const EVERY: Duration = Duration::from_millis(60);
+/// From a cluster to its route, where nothing else changes (`fence.settle`), in seconds.
+const SETTLE: f64 = 0.3;
+/// From one server's first call to the next one's.
+const APART: Duration = Duration::from_secs(2);
+
+/// The case.
+pub async fn run(world: &World) -> Result<()> {
+    world.mesh.namespace(NS, true).await?;
+    let servers = (1..=SERVERS).map(|number| server(NS, &name(number), &[("http", 8080)]));
+    let manifests: Vec<_> = servers.chain([client(NS, "client")]).chain(NOISES.map(entry)).collect();
+    world.mesh.apply(&manifests.join("\n---\n")).await?;
+    world.mesh.rollout(NS).await?;
+    world.fence(NS, "client", "{enable: true, workloadSelector: {labels: {app: client}}}").await?;
+
+    let before = pushes(world).await?;
+    let noise = NOISES.map(|name| Noise::start(world, name));
+    let mut loads = Vec::new();
+    for number in 1..=SERVERS {
+        loads.push(world.mesh.load(CALLER, &[&url(number)], &LOAD).await?);
+        tokio::time::sleep(APART).await;
+    }
+    let hosts: BTreeSet<_> =
+        (1..=SERVERS).map(|number| format!("{NS}/{}.{NS}.svc.cluster.local", name(number))).collect();
+    world.until_routed(NS, "client", &hosts.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    for number in 1..=SERVERS {
+        world.until_direct(CALLER, &url(number)).await?;
+    }
+    drop(noise);
+
+    let (mut sent, mut errors) = (0, Vec::new());
+    for load in loads {
+        let load = load.end().await?;
+        sent += load.sent;
+        if load.failed + load.retried_unanswered > 0 {
+            errors.push(load.errors);
+        }
+    }
+    let (count, time) = pushes(world).await?;
+    let apart = (time - before.1) / (count - before.0);
+    eprintln!("busy: {sent} requests; istiod took changes together for {apart:.1} s on average");
+    ensure!(errors.is_empty(), "of {sent} calls to hosts that were learned meanwhile failed: {errors:#?}");
+    ensure!(apart > SETTLE, "istiod was not kept busy: {apart:.1} s");
+    Ok(())
+}
+
+/// How often istiod has pushed, and for how long it had taken changes together before that, in seconds.
+async fn pushes(world: &World) -> Result<(f64, f64)> {
+    let metric = |name: &'static str| world.mesh.metric(Component::Istiod, name, &[]);
+    Ok((metric("pilot_debounce_time_count").await?, metric("pilot_debounce_time_sum").await?))
+}
+
+/// An entry of which each state is news to istiod.
+fn entry(name: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}, namespace: {NS}}}\n\
+         spec: {{hosts: [{name}.example], resolution: STATIC, ports: [{{number: 80, name: http, protocol: HTTP}}]}}\n"
+    )
+}
+
+/// Changes that go on while this lives.
+struct Noise(JoinHandle<()>);
+
+impl Noise {
+    fn start(world: &World, name: &'static str) -> Self {
+        let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "ServiceEntry");
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(world.mesh.client().clone(), NS, &ApiResource::from_gvk(&kind));
+        Self(tokio::spawn(async move {
+            for number in 1_u32.. {
+                let endpoint = json!({ "address": "192.0.2.1", "weight": number });
+                let patch = Patch::Merge(json!({ "spec": { "endpoints": [endpoint] } }));
+                let options = PatchParams::default();
+                let patched = api.patch(name, &options, &patch);
+                if let (Err(error), ()) = tokio::join!(patched, tokio::time::sleep(EVERY)) {
+                    eprintln!("busy: {error:#}");
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for Noise {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
