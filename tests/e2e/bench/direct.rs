@@ -51,8 +51,8 @@ async fn until_direct(mesh: &Mesh, number: usize) -> Result<f64> {
     let url = format!("http://direct-{number}.{NS}:8080/");
     let options = ["--repeat", "400", "--interval", INTERVAL, "--new-connection"];
     let calls = mesh.calls(&format!("{NS}/client"), &[&url], &options).await?;
-    let failed = calls.iter().filter(|call| !call.ok).count();
-    ensure!(failed == 0, "{failed} calls to {url} failed");
+    let failed: Vec<_> = calls.iter().enumerate().filter(|(_, call)| !call.ok).collect();
+    ensure!(failed.is_empty(), "{} calls to {url} failed, first {:?}", failed.len(), failed[0]);
     let straight =
         |identity: &Option<String>| identity.as_deref().is_some_and(|id| id.ends_with("/sa/client"));
     let first = calls.iter().position(|call| straight(&call.identity)).context("no call went straight")?;

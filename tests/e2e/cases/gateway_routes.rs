@@ -41,6 +41,14 @@ spec:
   rules: [{backendRefs: [{name: db-v2, port: 6379}]}]
 ---
 apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: vault, namespace: gateway-routes}
+spec:
+  hostnames: [vault.gateway-routes.svc.cluster.local]
+  parentRefs: [{kind: Service, group: '', name: vault}]
+  rules: [{backendRefs: [{name: vault-v2, port: 8443}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: remote, namespace: gateway-routes}
 spec:
@@ -54,13 +62,14 @@ pub async fn run(world: &World) -> Result<()> {
     consumers_route(world).await.context("a consumer's route")?;
     producers_routes(world).await.context("producers' routes")?;
     world.mesh.kubectl(&["delete", "httproute", "remote", "--namespace", NS]).await?;
-    world.until_routed(NS, "client", &[&host("db"), &host("unary"), &host("web")]).await
+    world.until_routed(NS, "client", &[&host("db"), &host("unary"), &host("vault"), &host("web")]).await
 }
 
 async fn set_up(world: &World) -> Result<()> {
     world.mesh.namespace(NS, true).await?;
     world.mesh.namespace(OTHER, true).await?;
-    let (http, grpc, tcp) = ([("http", 8080)], [("grpc", 8082)], [("tcp", 6379)]);
+    let (http, grpc) = ([("http", 8080)], [("grpc", 8082)]);
+    let (tcp, tls) = ([("tcp", 6379)], [("tls", 8443)]);
     let manifests = [
         server(NS, "web", &http),
         server(NS, "web-v2", &http),
@@ -68,6 +77,8 @@ async fn set_up(world: &World) -> Result<()> {
         server(NS, "unary-v2", &grpc),
         server(NS, "db", &tcp),
         server(NS, "db-v2", &tcp),
+        server(NS, "vault", &tls),
+        server(NS, "vault-v2", &tls),
         server(OTHER, "remote", &http),
         client(NS, "client"),
         client(OTHER, "client"),
@@ -118,13 +129,17 @@ async fn consumers_route(world: &World) -> Result<()> {
 }
 
 async fn producers_routes(world: &World) -> Result<()> {
-    let calls =
-        [("web-v2", "http://web:8080/"), ("unary-v2", "grpc://unary:8082/"), ("db-v2", "tcp://db:6379")];
+    let calls = [
+        ("web-v2", "http://web:8080/"),
+        ("unary-v2", "grpc://unary:8082/"),
+        ("db-v2", "tcp://db:6379"),
+        ("vault-v2", "tls://vault.gateway-routes.svc.cluster.local:8443"),
+    ];
     for (name, url) in calls {
         first_and_later(world, NS, name, url).await.with_context(|| url.to_owned())?;
     }
     let remote = |namespace: &str| format!("{namespace}/{REMOTE}");
-    let expected = [remote(OTHER), host("db"), remote(NS), host("unary"), host("web")];
+    let expected = [remote(OTHER), host("db"), remote(NS), host("unary"), host("vault"), host("web")];
     let expected: Vec<_> = expected.iter().map(String::as_str).collect();
     world.until_routed(NS, "client", &expected).await
 }
