@@ -61,6 +61,10 @@ bench-limiters: build ## Figures of 1,000 limiters and a Prometheus with 50,000 
 fuzz: ## Fuzz the access-log decoder for a minute (needs cargo-fuzz and a nightly toolchain)
 	$(CARGO) +nightly fuzz run access_log -- -max_total_time=60
 
+.PHONY: image
+image: build ## Build the operator's image, an OCI archive, without a container engine
+	config/image/build.sh $(BIN)/palisade $(BIN)/image $$(awk '/^appVersion:/ { print $$2 }' charts/palisade/Chart.yaml)
+
 .PHONY: generate
 generate: ## Write the CRDs from the Rust types, to crds/ and the chart
 	for kind in servicefences smartlimiters; do $(CARGO) run --quiet --locked -- crds $$kind > crds/$$kind.yaml; done
