@@ -18,8 +18,10 @@ pub struct Pushes {
     /// The latest times in which nothing changed, the oldest first: from one change to the next.
     pauses: VecDeque<(Timestamp, Timestamp)>,
     istiods: BTreeMap<ObjectKey, Istiod>,
-    /// When istiod, or the API server that it listens to, last went or came.
-    disturbed: Option<Timestamp>,
+    /// When one of several istiods last went or came.
+    changed: Option<Timestamp>,
+    /// When all of istiod came back last, or the API server that it listens to was last away.
+    away: Option<Timestamp>,
 }
 
 /// What matters of a pod of istiod.
@@ -59,8 +61,11 @@ impl Pushes {
         let quiet = quiet.find(|(from, to)| to.duration_since(*from) >= enough).map(|(from, _)| from);
         let pushed = quiet.unwrap_or_else(|| self.last.map_or(at, |last| last.max(at)));
         let pushed = pushed.min(later(at, debounce.max));
-        let disturbed = if self.is_away() { Some(now) } else { self.disturbed };
-        disturbed.map_or(pushed, |disturbed| later(disturbed, debounce.reconnect).max(pushed))
+        let back = |at: Timestamp| later(at, debounce.reconnect);
+        // One that comes and goes again and again must not stop everything.
+        let changed = self.changed.map(|changed| back(changed).min(back(back(at))));
+        let away = if self.is_away() { Some(now) } else { self.away };
+        [Some(pushed), changed, away.map(back)].into_iter().flatten().max().unwrap_or(pushed)
     }
 
     /// The pods of istiod, to find those that are gone after a fresh listing.
@@ -84,18 +89,25 @@ impl Pushes {
         self.last = self.last.max(Some(at));
     }
 
-    /// Takes in what tells of disturbances.
+    /// Takes in what tells of istiod and the API server.
     fn apply(&mut self, change: Change) {
-        let disturbed = match change {
+        let was_away = self.is_away();
+        let changed = match change {
             Change::Istiod(key, istiod) => {
                 let news = self.istiods.insert(key, istiod) != Some(istiod);
                 news.then_some(istiod.since)
             }
             Change::IstiodGone(key, at) => self.istiods.remove(&key).map(|_| at),
-            Change::Disturbed(at) => Some(at),
+            Change::Disturbed(at) => {
+                self.away = self.away.max(Some(at));
+                None
+            }
             _ => None,
         };
-        self.disturbed = self.disturbed.max(disturbed);
+        self.changed = self.changed.max(changed);
+        if was_away && !self.is_away() {
+            self.away = self.away.max(changed);
+        }
     }
 }
 

@@ -71,6 +71,8 @@ fn what_istiod_does_not_hear_of_delays_no_push() {
 #[test]
 fn after_a_disturbance_proxies_and_istiod_are_given_time_to_come_back() {
     let istiod = |name: &str, ready, since| Change::Istiod(key(name), Istiod { ready, since: at(since) });
+    let flapping: Vec<_> = (-10..80).map(|second| istiod("a", second % 2 == 0, second * 1_000)).collect();
+    let none = [istiod("a", false, -20_000), istiod("b", false, -20_000)];
     let old = [istiod("a", true, -90_000), istiod("b", true, -80_000)];
     for (what, more, expected) in [
         ("both are there for long", vec![], 0),
@@ -78,6 +80,17 @@ fn after_a_disturbance_proxies_and_istiod_are_given_time_to_come_back() {
         ("one is not ready", vec![istiod("a", false, -9_000)], 20_000),
         ("one went", vec![Change::IstiodGone(key("b"), at(-9_000))], 20_000),
         ("one that was not known went", vec![Change::IstiodGone(key("c"), at(-9_000))], 0),
+        ("one has come and gone all the time", flapping.clone(), 60_000),
+        (
+            "all are back for nine seconds",
+            vec![none[0].clone(), none[1].clone(), istiod("a", true, -9_000)],
+            20_000,
+        ),
+        (
+            "all were back a minute after it was written",
+            vec![none[0].clone(), none[1].clone(), istiod("a", true, 61_000)],
+            90_000,
+        ),
         ("none is there", vec![istiod("a", false, -9_000), istiod("b", false, 0)], 34_000),
         ("the API server could not be heard", vec![Change::Disturbed(at(-9_000))], 20_000),
         ("that was long ago", vec![Change::Disturbed(at(-40_000))], 0),
