@@ -33,7 +33,6 @@ pub(super) struct Kind<K> {
 const PAGE: u32 = 100;
 
 /// How objects come to the graph.
-#[derive(Clone)]
 pub(super) struct Watch {
     /// The API server.
     pub(super) client: Client,

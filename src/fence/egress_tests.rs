@@ -15,11 +15,7 @@ const TIMINGS: Timings = Timings {
     settle: SignedDuration::from_millis(300),
     open_settle: SignedDuration::from_secs(10),
     drain: SignedDuration::from_secs(50),
-    debounce: Debounce {
-        after: SignedDuration::from_millis(100),
-        max: SignedDuration::from_secs(10),
-        reconnect: SignedDuration::from_secs(30),
-    },
+    debounce: Debounce::DEFAULT,
 };
 const ALL: [&str; 5] = ["ns/a", "ns/b", "ns/c", "ns/d", "ns/e"];
 

@@ -13,11 +13,7 @@ const TIMINGS: Timings = Timings {
     settle: SignedDuration::from_millis(300),
     open_settle: SignedDuration::from_secs(1),
     drain: SignedDuration::from_secs(5),
-    debounce: Debounce {
-        after: SignedDuration::from_millis(100),
-        max: SignedDuration::from_secs(10),
-        reconnect: SignedDuration::from_secs(30),
-    },
+    debounce: Debounce::DEFAULT,
 };
 /// The simulation's step, in milliseconds.
 const TICK: i64 = 10;

@@ -45,6 +45,15 @@ pub struct Debounce {
     pub reconnect: SignedDuration,
 }
 
+impl Debounce {
+    /// How they do unless they are told otherwise.
+    pub const DEFAULT: Self = Self {
+        after: SignedDuration::from_millis(100),
+        max: SignedDuration::from_secs(10),
+        reconnect: SignedDuration::from_secs(30),
+    };
+}
+
 /// Shorter pauses are not kept: no istiod is told to push so soon.
 const SHORTEST: SignedDuration = SignedDuration::from_millis(50);
 /// How many pauses are kept. If more are needed, a push is taken to be later than it was.
@@ -129,30 +138,12 @@ impl Graph {
         Arc::make_mut(&mut self.pushes).apply(change);
     }
 
+    /// Whether istiod hears of a change too. It does of whatever is not known to be ours alone: to wait once more breaks
+    /// no call.
     fn is_heard_by_istiod(&self, change: &Change) -> bool {
         match change {
             // A pod's status changes more often than its address and its readiness.
             Change::Pod(pod) => self.workloads.pod(&pod.key) != Some(pod),
-            Change::Service(_)
-            | Change::ServiceGone(_)
-            | Change::ServiceEntry(_)
-            | Change::ServiceEntryGone(_)
-            | Change::VirtualService(_)
-            | Change::VirtualServiceGone(_)
-            | Change::GatewayRoute(_)
-            | Change::GatewayRouteGone(..)
-            | Change::PodGone(_)
-            | Change::Namespace(_)
-            | Change::NamespaceGone(_)
-            | Change::Policy(_)
-            | Change::PolicyGone(_)
-            | Change::MeshConfig(_)
-            | Change::Sidecar(_)
-            | Change::SidecarGone(_)
-            | Change::DestinationRule(_)
-            | Change::DestinationRuleGone(_)
-            | Change::EnvoyFilter(..)
-            | Change::EnvoyFilterGone(_) => true,
             Change::Istiod(..)
             | Change::IstiodGone(..)
             | Change::Disturbed(_)
@@ -166,6 +157,7 @@ impl Graph {
             | Change::HistoryTold(_)
             | Change::ProxiesAsked(..)
             | Change::Forget(..) => false,
+            _ => true,
         }
     }
 }

@@ -61,12 +61,6 @@ const NOTHING: [&str; 0] = [];
 /// Long enough that no step is due by itself while a test runs; see [`Bench::an_hour_later`].
 const STEP: SignedDuration = SignedDuration::from_mins(30);
 
-const DEBOUNCE: Debounce = Debounce {
-    after: SignedDuration::from_millis(100),
-    max: SignedDuration::from_secs(10),
-    reconnect: SignedDuration::from_secs(30),
-};
-
 fn key() -> ObjectKey {
     ObjectKey::new("shop", "client")
 }
@@ -95,7 +89,7 @@ fn settings() -> Settings {
     let host = EgressHost { namespace: "mesh".into(), host: "proxy.mesh.svc.cluster.local".into() };
     Settings {
         global_proxy: GlobalProxy { host, port: 15001 },
-        timings: Timings { settle: STEP, open_settle: STEP, drain: STEP, debounce: DEBOUNCE },
+        timings: Timings { settle: STEP, open_settle: STEP, drain: STEP, debounce: Debounce::DEFAULT },
         defaults: Defaults::default(),
         patience: None,
         asks_proxies: false,

@@ -33,7 +33,8 @@ impl LimiterCaches {
 /// How many kinds are watched here.
 pub(in crate::controllers) const KINDS: usize = 3;
 
-/// Watches what decisions about limits rest on besides Services and Pods, until `stop` is cancelled. A cluster that was upgraded may lack the definition of limiters: then there are none.
+/// Watches what decisions about limits rest on besides Services and Pods, until `stop` is cancelled. A cluster
+/// that was upgraded may lack the definition of limiters: then there are none.
 pub(in crate::controllers) fn watch(
     watch: &Watch,
     istio: Installation,

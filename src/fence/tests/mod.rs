@@ -63,11 +63,7 @@ fn settings() -> Settings {
             settle: SignedDuration::from_millis(300),
             open_settle: SignedDuration::from_secs(10),
             drain: SignedDuration::from_secs(50),
-            debounce: Debounce {
-                after: SignedDuration::from_millis(100),
-                max: SignedDuration::from_secs(10),
-                reconnect: SignedDuration::from_secs(30),
-            },
+            debounce: Debounce::DEFAULT,
         },
         defaults: Defaults::default(),
         patience: None,

@@ -2,12 +2,6 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::graph::{Change, Debounce, Graph, Istiod, ObjectKey, Pod, Pushes};
 
-const DEBOUNCE: Debounce = Debounce {
-    after: SignedDuration::from_millis(100),
-    max: SignedDuration::from_secs(10),
-    reconnect: SignedDuration::from_secs(30),
-};
-
 fn at(millis: i64) -> Timestamp {
     "2026-11-01T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_millis(millis)
 }
@@ -27,7 +21,12 @@ fn changing(times: impl IntoIterator<Item = i64>) -> Graph {
 
 /// When what was written at 1 s was, or will be, pushed, in milliseconds after that.
 fn begun(pushes: &Pushes, now: i64) -> i64 {
-    pushes.begun(at(1_000), at(now), &DEBOUNCE).duration_since(at(1_000)).as_millis().try_into().unwrap()
+    pushes
+        .begun(at(1_000), at(now), &Debounce::DEFAULT)
+        .duration_since(at(1_000))
+        .as_millis()
+        .try_into()
+        .unwrap()
 }
 
 #[test]
