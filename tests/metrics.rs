@@ -12,7 +12,7 @@ use palisade::api::{
 };
 use palisade::controllers::{Caches, Census, Leadership, LimiterCaches, Metrics};
 use palisade::rate_limit;
-use palisade::sources::{access_log, limiter_metrics, prometheus, proxy_metrics};
+use palisade::sources::{access_log, limiter_metrics, prometheus, proxy_metrics, proxy_status};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -65,6 +65,7 @@ fn exposed() -> String {
     let _prometheus = prometheus::Metrics::register(&mut registry);
     let _proxies = proxy_metrics::Metrics::register(&mut registry);
     let _limits = limiter_metrics::Metrics::register(&mut registry);
+    let _looks = proxy_status::Metrics::register(&mut registry);
     let _rates = rate_limit::Metrics::register(&mut registry);
     registry.register_collector(Box::new(Census::new(caches, Some(limiter_caches))));
     let mut text = String::new();

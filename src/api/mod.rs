@@ -34,6 +34,8 @@ pub const DEGRADED: &str = "Degraded";
 /// The condition type that tells whether a trimmed `Sidecar` of a fence, or any limit of a limiter, is in force. Its
 /// reasons are those of [`READY`].
 pub const ENFORCED: &str = "Enforced";
+/// The condition type that tells whether the proxies have taken the limits of a limiter.
+pub const PROGRAMMED: &str = "Programmed";
 /// The condition type that tells of another object that is for the same pods.
 pub const CONFLICT: &str = "Conflict";
 
@@ -111,4 +113,17 @@ pub mod reasons {
     pub const AWAITING_METRICS: &str = "AwaitingMetrics";
     /// Not ready: somebody else's `EnvoyFilter` has the name of one of the limiter's; it is left alone.
     pub const ENVOY_FILTER_CONFLICT: &str = "EnvoyFilterConflict";
+
+    /// Programmed: the proxies of all ready pods have taken what istiod has sent.
+    pub const PROGRAMMED: &str = "Programmed";
+    /// Not programmed: a proxy has refused what istiod has sent.
+    pub const REJECTED: &str = "Rejected";
+    /// Not programmed yet: a proxy has not answered, or is not connected; unknown: istiod has not been asked yet.
+    pub const PENDING: &str = "Pending";
+    /// Not programmed: no ready pod with a proxy has the labels.
+    pub const NO_PROXIES: &str = "NoProxies";
+    /// Unknown: istiod shows us no proxies of other namespaces.
+    pub const NOT_VISIBLE: &str = "NotVisible";
+    /// Unknown: an istiod does not answer.
+    pub const ISTIOD_UNAVAILABLE: &str = "IstiodUnavailable";
 }

@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub struct Statement {
     /// The condition's type.
     pub condition: &'static str,
-    /// Whether it holds.
-    pub holds: bool,
+    /// Whether it holds; `None` if that cannot be known.
+    pub holds: Option<bool>,
     /// One of the documented reasons.
     pub reason: &'static str,
     /// What that means for this object.
@@ -19,7 +19,11 @@ impl Statement {
     /// its status.
     #[must_use]
     pub fn of(self, before: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
-        let status = if self.holds { "True" } else { "False" };
+        let status = match self.holds {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        };
         let old = before.iter().find(|old| old.type_ == self.condition && old.status == status);
         Condition {
             type_: self.condition.to_owned(),
@@ -47,4 +51,13 @@ pub struct Transition {
     pub message: String,
     /// Whether somebody has to do something about it.
     pub warning: bool,
+}
+
+impl Transition {
+    /// The change to what a condition says: to be looked after if it does not hold.
+    #[must_use]
+    pub fn to(statement: &Statement) -> Self {
+        let warning = statement.holds != Some(true);
+        Self { reason: statement.reason, message: statement.message.clone(), warning }
+    }
 }

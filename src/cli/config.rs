@@ -11,7 +11,7 @@ use crate::fence::auto::AutoFence;
 use crate::graph::ExternalPolicy;
 use crate::istio::Installation;
 use crate::limiter::{MetricSettings, RateLimitService};
-use crate::sources::{prometheus, proxy_metrics};
+use crate::sources::{prometheus, proxy_metrics, proxy_status};
 
 /// The whole file. A field that nobody knows is refused: a word misspelt would otherwise be a wish ignored.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -41,13 +41,20 @@ pub(super) struct Limiter {
     pub(super) enabled: bool,
     /// Which metrics their expressions may name.
     pub(super) metrics: MetricSettings,
+    /// Whether and how istiod is asked whether proxies have taken limits.
+    pub(super) proxy_status: proxy_status::Settings,
     /// What counts for limits that all pods share, if it is there.
     pub(super) rate_limit_service: Option<RateLimitService>,
 }
 
 impl Default for Limiter {
     fn default() -> Self {
-        Self { enabled: true, metrics: MetricSettings::default(), rate_limit_service: None }
+        Self {
+            enabled: true,
+            metrics: MetricSettings::default(),
+            proxy_status: proxy_status::Settings::default(),
+            rate_limit_service: None,
+        }
     }
 }
 

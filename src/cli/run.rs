@@ -134,6 +134,7 @@ impl Run {
             istio: config.istio,
             limits: config.limiter.enabled,
             limiter_metrics: config.limiter.metrics,
+            proxy_status: config.limiter.proxy_status,
             rate_limit_service: config.limiter.rate_limit_service,
             external: config.external,
             instance: self.instance,

@@ -18,10 +18,12 @@ fn istiod(pod: &Pod) -> Istiod {
     let mut conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
     let ready = conditions.find(|condition| condition.type_ == "Ready");
     let since = ready.and_then(|condition| condition.last_transition_time.as_ref()).map(|time| time.0);
+    let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref());
     Istiod {
         ready: ready.is_some_and(|condition| condition.status == "True")
             && pod.metadata.deletion_timestamp.is_none(),
         since: since.unwrap_or(Timestamp::UNIX_EPOCH),
+        address: address.and_then(|address| address.parse().ok()),
     }
 }
 
@@ -33,8 +35,10 @@ mod tests {
 
     fn read(metadata: &Value, conditions: &Value) -> Istiod {
         istiod(
-            &serde_json::from_value(json!({ "metadata": metadata, "status": { "conditions": conditions } }))
-                .unwrap(),
+            &serde_json::from_value(
+                json!({ "metadata": metadata, "status": { "podIP": "10.0.0.7", "conditions": conditions } }),
+            )
+            .unwrap(),
         )
     }
 
@@ -47,12 +51,18 @@ mod tests {
             ])
         };
         let since: Timestamp = "2026-11-02T00:00:00Z".parse().unwrap();
+        let address = "10.0.0.7".parse().ok();
         let going = json!({ "deletionTimestamp": "2026-11-03T00:00:00Z" });
         for (what, metadata, conditions, expected) in [
-            ("ready", json!({}), ready("True"), Istiod { ready: true, since }),
-            ("not ready", json!({}), ready("False"), Istiod { ready: false, since }),
-            ("going", going, ready("True"), Istiod { ready: false, since }),
-            ("starting", json!({}), json!([]), Istiod { ready: false, since: Timestamp::UNIX_EPOCH }),
+            ("ready", json!({}), ready("True"), Istiod { ready: true, since, address }),
+            ("not ready", json!({}), ready("False"), Istiod { ready: false, since, address }),
+            ("going", going, ready("True"), Istiod { ready: false, since, address }),
+            (
+                "starting",
+                json!({}),
+                json!([]),
+                Istiod { ready: false, since: Timestamp::UNIX_EPOCH, address },
+            ),
         ] {
             assert_eq!(read(&metadata, &conditions), expected, "{what}");
         }

@@ -38,7 +38,7 @@ use crate::limiter::{MetricSettings, RateLimitService};
 use crate::server;
 use crate::sources::access_log::{self, Peers};
 use crate::sources::proxy_metrics::{self, Queue};
-use crate::sources::{Observer, prometheus};
+use crate::sources::{Observer, prometheus, proxy_status};
 
 /// What `palisade run` is told.
 #[derive(Clone, Debug)]
@@ -73,6 +73,8 @@ pub struct Options {
     pub limits: bool,
     /// Which metrics their expressions may name.
     pub limiter_metrics: MetricSettings,
+    /// Whether and how istiod is asked whether proxies have taken limits.
+    pub proxy_status: proxy_status::Settings,
     /// What counts for limits that all pods share, if it is there.
     pub rate_limit_service: Option<RateLimitService>,
     /// The name of this instance, for Events.
@@ -108,6 +110,15 @@ impl Options {
         }
     }
 
+    /// What is asked for the sake of limiters, if they are looked after.
+    fn questions(&self) -> Option<limiter::Questions> {
+        self.limits.then(|| limiter::Questions {
+            metrics: self.limiter_metrics.clone(),
+            proxies: self.proxy_status.clone(),
+            debounce: self.settings.timings.debounce,
+        })
+    }
+
     fn mesh_wide(&self) -> MeshWide {
         let Settings { global_proxy, defaults, .. } = &self.settings;
         MeshWide {
@@ -136,7 +147,7 @@ type Part = BoxFuture<'static, ()>;
 /// # Errors
 /// If an address cannot be bound, or a part of the operator ends before it is told to.
 pub async fn run(client: Client, options: Options, stop: CancellationToken) -> anyhow::Result<()> {
-    let (graph, asked) = (options.graph(), options.asked());
+    let (graph, asked, questions) = (options.graph(), options.asked(), options.questions());
     let (queue, mut registry) = (asked.queue.clone(), Registry::default());
     let metrics = Metrics::register(&mut registry);
     let logs = access_log::Metrics::register(&mut registry);
@@ -146,8 +157,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let (mesh, owner, triggers) = Mesh::over(graph);
     let mut tasks = JoinSet::new();
     let limiters = Named::default();
-    let limiting = options.limits.then_some(options.limiter_metrics);
-    let limiting = limiter::Asked::all(limiting, &asked.prometheus, (&client, &mesh), &mut registry)?;
+    let limiting = limiter::Asked::all(questions, &asked.prometheus, (&client, &mesh), &mut registry)?;
     let asking = asked.ask(&mesh, &mut registry)?;
     let (concerns, namespaces) = (Concerns::new(options.auto_fence), Namespaces::default());
     let writes_entries = options.external.service_entries;

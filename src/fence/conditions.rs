@@ -30,7 +30,7 @@ pub(super) fn learning(facts: Option<&FenceFacts>, domains: &BTreeMap<String, De
         }
         _ => (reasons::CALLS_SEEN, format!("calls are seen by {}; no host leaves", names.join(", "))),
     };
-    Statement { condition: LEARNING, holds: !told.is_empty(), reason, message }
+    Statement { condition: LEARNING, holds: Some(!told.is_empty()), reason, message }
 }
 
 /// Whether something is left out that the workload uses; `left_out` hosts are, of those that policies declare.
@@ -56,7 +56,7 @@ pub(super) fn degraded(fence: &ServiceFence, facts: Option<&FenceFacts>, left_ou
         },
         None => as_expected(),
     };
-    Statement { condition: DEGRADED, holds, reason, message }
+    Statement { condition: DEGRADED, holds: Some(holds), reason, message }
 }
 
 fn as_expected() -> (bool, &'static str, String) {
@@ -81,9 +81,10 @@ fn refusal(fence: &ServiceFence, facts: &FenceFacts) -> Option<String> {
 /// What a condition that starts or ceases to hold means for somebody who watches the fence's Events.
 pub(super) fn transition(fence: &ServiceFence, statement: &Statement) -> Option<Transition> {
     let held = find(fence, statement.condition).is_some_and(|old| old.status == "True");
-    (held != statement.holds).then(|| Transition {
+    let holds = statement.holds == Some(true);
+    (held != holds).then(|| Transition {
         reason: statement.reason,
         message: statement.message.clone(),
-        warning: statement.holds,
+        warning: holds,
     })
 }

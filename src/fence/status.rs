@@ -35,7 +35,7 @@ impl Verdict {
     }
 
     pub(super) fn says(&self, condition: &'static str, holds: bool) -> Statement {
-        Statement { condition, holds, reason: self.reason, message: self.message.clone() }
+        Statement { condition, holds: Some(holds), reason: self.reason, message: self.message.clone() }
     }
 }
 

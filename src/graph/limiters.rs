@@ -4,7 +4,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use super::registry::discard;
-use super::{Change, Graph, HashMap, Labels, ObjectKey, Pod};
+use super::{Change, Graph, HashMap, Labels, ObjectKey, Pod, Proxy};
 
 /// What matters of a `SmartLimiter`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,6 +133,12 @@ impl Graph {
     #[must_use]
     pub fn ready_pod_names(&self, namespace: &str, selector: &Labels) -> BTreeSet<Arc<str>> {
         self.ready(namespace, selector).map(|pod| pod.key.name.clone()).collect()
+    }
+
+    /// The pods with these labels that are ready and have a proxy.
+    pub fn proxied_pods(&self, namespace: &str, selector: &Labels) -> impl Iterator<Item = &ObjectKey> {
+        let has_proxy = |pod: &&Pod| !matches!(pod.proxy, Proxy::None | Proxy::HostNetwork);
+        self.ready(namespace, selector).filter(has_proxy).map(|pod| &pod.key)
     }
 
     fn ready(&self, namespace: &str, selector: &Labels) -> impl Iterator<Item = &Pod> {

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -31,6 +32,8 @@ pub struct Istiod {
     pub ready: bool,
     /// Since when that is so.
     pub since: Timestamp,
+    /// Where it is, once that is known.
+    pub address: Option<IpAddr>,
 }
 
 /// How istiod and the proxies behave.
@@ -82,8 +85,15 @@ impl Pushes {
         self.istiods.keys()
     }
 
+    /// The pods of istiod that can be connected to, and where they are.
+    pub fn ready_istiods(&self) -> impl Iterator<Item = (&ObjectKey, IpAddr)> {
+        let ready = self.istiods.iter().filter(|(_, istiod)| istiod.ready);
+        ready.filter_map(|(key, istiod)| Some((key, istiod.address?)))
+    }
+
     /// Whether there is an istiod, and no proxy can connect to it. Where none runs in the cluster, nothing is known of it.
-    fn is_away(&self) -> bool {
+    #[must_use]
+    pub fn is_away(&self) -> bool {
         !self.istiods.is_empty() && self.istiods.values().all(|istiod| !istiod.ready)
     }
 

@@ -10,6 +10,7 @@ use super::inputs::{Inputs, material};
 use super::known::{Known, choose};
 use super::limit::{Limit, Rule, custom, pods_of};
 use super::metric::Metric;
+use super::programmed::Proxies;
 use super::ratio::Ratio;
 use super::refusal::Refusal;
 use super::status::{Report, in_force};
@@ -41,6 +42,8 @@ pub struct Input<'a> {
     pub metrics: Known<'a>,
     /// What counts for limits that all pods share; none if there is no such service.
     pub service: Option<&'a RateLimitService>,
+    /// What is known of the proxies; none if nobody asks.
+    pub proxies: Option<Proxies<'a>>,
 }
 
 /// What is to be written.
@@ -60,6 +63,10 @@ pub struct Plan {
     pub hold: bool,
     /// When something else may be decided, even if nothing changes.
     pub wake: Option<Timestamp>,
+    /// The pods whose proxies have limits that are in force.
+    pub pods: BTreeSet<ObjectKey>,
+    /// When istiod is to be asked whether they have taken them.
+    pub look: Option<Timestamp>,
 }
 
 /// Whether an `EnvoyFilter` was written for this limiter.
@@ -94,6 +101,13 @@ pub fn plan(input: &Input<'_>) -> Plan {
         !wanted.contains(&name) || plan.report.is_empty_of(input.limiter, &name)
     };
     plan.delete = input.filters.iter().filter(surplus).cloned().collect();
+    if let Some(proxies) = input.proxies.filter(|_| !plan.report.is_empty()) {
+        let verdict = proxies.judge(&plan.pods, input.graph.pushes());
+        // What is about to be written nobody can have taken.
+        let statement = verdict.statement.filter(|_| plan.apply.is_empty());
+        plan.report.programmed(input.limiter, statement);
+        plan.look = Some(verdict.look);
+    }
     plan
 }
 
@@ -147,6 +161,8 @@ fn add_set(
                 format!("sets.{subset}: the limits have more than {MAX_HEADERS} headers_to_add together");
             plan.report.leave_out_set(subset, Refusal::invalid(message));
         } else {
+            let namespace = ObjectKey::of(input.limiter).namespace;
+            plan.pods.extend(input.graph.proxied_pods(&namespace, &labels).cloned());
             apply(input, subset, build(input, subset, &labels, &all), plan);
         }
     }

@@ -1,14 +1,16 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 
 use super::limit::Limit;
 use super::plan::name;
+use super::programmed::awaited;
 use super::refusal::Refusal;
 use crate::api::{
-    Descriptor, ENFORCED, LimiterSet, MetricsInUse, READY, Seconds, SmartLimiter, SmartLimiterStatus,
-    Statement, Transition, reasons,
+    Descriptor, ENFORCED, LimiterSet, MetricsInUse, PROGRAMMED, READY, Seconds, SmartLimiter,
+    SmartLimiterStatus, Statement, Transition, reasons,
 };
 
 /// How many refusals a message tells; the rest is a number.
@@ -21,6 +23,16 @@ pub struct Report {
     material: BTreeMap<String, String>,
     in_use: BTreeMap<String, MetricsInUse>,
     refusals: Vec<Refusal>,
+    /// Whether proxies have taken the limits, if anybody asks.
+    programmed: Option<Programmed>,
+}
+
+/// What is said of the proxies.
+#[derive(Clone, Debug)]
+enum Programmed {
+    Says(Statement),
+    /// What was said before, of the same spec.
+    AsBefore,
 }
 
 impl Report {
@@ -47,6 +59,22 @@ impl Report {
         self.refuse(refusal);
     }
 
+    /// Notes whether proxies have taken the limits; without a word on that, what was said of this spec before stands.
+    pub(super) fn programmed(&mut self, limiter: &SmartLimiter, statement: Option<Statement>) {
+        let before = limiter.status.as_ref().and_then(|status| find(&status.conditions, PROGRAMMED));
+        let stands = before.is_some_and(|old| old.observed_generation == limiter.meta().generation);
+        self.programmed = Some(match statement {
+            Some(statement) => Programmed::Says(statement),
+            None if stands => Programmed::AsBefore,
+            None => Programmed::Says(awaited()),
+        });
+    }
+
+    /// Whether no limit is in force.
+    pub(super) fn is_empty(&self) -> bool {
+        self.limits.is_empty()
+    }
+
     /// Whether no limit is in force that the `EnvoyFilter` of this name would carry.
     pub(super) fn is_empty_of(&self, limiter: &SmartLimiter, filter: &str) -> bool {
         !self.limits.keys().any(|subset| name(limiter, subset) == filter)
@@ -58,28 +86,30 @@ impl Report {
         self.refuse(Refusal::new(reason, format!("EnvoyFilter {filter}: {message}")));
     }
 
-    /// The limiter's status, equal to the old one if nothing changed, and what an Event tells of the change.
+    /// The limiter's status, equal to the old one if nothing changed, and what Events tell of the change.
     #[must_use]
-    pub fn status(self, limiter: &SmartLimiter, now: Timestamp) -> (SmartLimiterStatus, Option<Transition>) {
+    pub fn status(self, limiter: &SmartLimiter, now: Timestamp) -> (SmartLimiterStatus, Vec<Transition>) {
         let (before, generation) = (limiter.status.as_ref(), limiter.meta().generation);
         let before = before.map_or(&[][..], |status| &status.conditions);
-        let statements = [self.ready(), self.enforced()];
-        let told = before.iter().find(|old| old.type_ == READY).map(|old| old.reason.as_str());
-        let [ready, _] = &statements;
-        let transition = (told != Some(ready.reason)).then(|| Transition {
-            reason: ready.reason,
-            message: ready.message.clone(),
-            warning: !ready.holds,
-        });
+        let mut statements = vec![self.ready(), self.enforced()];
+        let mut stands = None;
+        match self.programmed.as_ref().filter(|_| !self.is_empty()) {
+            Some(Programmed::Says(statement)) => statements.push(statement.clone()),
+            Some(Programmed::AsBefore) => stands = find(before, PROGRAMMED).cloned(),
+            None => {}
+        }
+        let news = statements.iter().filter(|new| is_news(find(before, new.condition), new));
+        let transitions = news.map(Transition::to).collect();
+        let conditions = statements.into_iter().map(|statement| statement.of(before, generation, now));
         let status = SmartLimiterStatus {
             observed_generation: generation,
-            conditions: statements.map(|statement| statement.of(before, generation, now)).into(),
+            conditions: conditions.chain(stands).collect(),
             limits: self.count(),
             ratelimit_status: self.limits,
             metric_status: self.material,
             metrics_in_use: self.in_use,
         };
-        (status, transition)
+        (status, transitions)
     }
 
     fn count(&self) -> u32 {
@@ -92,7 +122,7 @@ impl Report {
             Some(first) => (false, first.reason, self.told()),
             None => self.as_asked_for(),
         };
-        Statement { condition: READY, holds, reason, message }
+        Statement { condition: READY, holds: Some(holds), reason, message }
     }
 
     fn enforced(&self) -> Statement {
@@ -100,7 +130,7 @@ impl Report {
             Some(first) => (false, first.reason, "no limit is in force".to_owned()),
             None => self.as_asked_for(),
         };
-        Statement { condition: ENFORCED, holds: self.count() > 0, reason, message }
+        Statement { condition: ENFORCED, holds: Some(self.count() > 0), reason, message }
     }
 
     fn as_asked_for(&self) -> (bool, &'static str, String) {
@@ -117,6 +147,22 @@ impl Report {
             told.push(format!("and {} more", self.refusals.len() - TOLD));
         }
         told.join("; ")
+    }
+}
+
+fn find<'a>(conditions: &'a [Condition], condition: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|of| of.type_ == condition)
+}
+
+/// Whether an Event tells of what a condition says now: another reason of `Ready`, and proxies that refuse, or do no more.
+fn is_news(old: Option<&Condition>, new: &Statement) -> bool {
+    let told = old.map(|old| old.reason.as_str());
+    let refused = told == Some(reasons::REJECTED);
+    match new.condition {
+        READY => told != Some(new.reason),
+        PROGRAMMED if refused => new.holds == Some(true),
+        PROGRAMMED => new.reason == reasons::REJECTED,
+        _ => false,
     }
 }
 

@@ -7,6 +7,7 @@ pub mod limiter_metrics;
 mod outcome;
 pub mod prometheus;
 pub mod proxy_metrics;
+pub mod proxy_status;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,10 +10,11 @@ use palisade::controllers::{
     Caches, Context, Error, LimiterCaches, LimiterContext, Mesh, Message, Metrics, Named, Switch,
     reconcile_limiter,
 };
-use palisade::graph::{Change, Labels, ObjectKey, Pod, Service};
+use palisade::graph::{Change, Debounce, Istiod, Labels, ObjectKey, Pod, Service};
 use palisade::limiter::MetricSettings;
 use palisade::sources::limiter_metrics::{self, LimiterMetrics, Readings};
 use palisade::sources::prometheus;
+use palisade::sources::proxy_status::{self, Looks, ProxyStatus};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -40,6 +41,8 @@ struct Bench {
     context: LimiterContext,
     /// Who asks for the cluster's metrics of pods.
     source: LimiterMetrics,
+    /// Who asks istiod what proxies say.
+    proxies: ProxyStatus,
     limiters: Writer<SmartLimiter>,
     /// Kept, so that the graph's owner lives on, and so that the watch of `EnvoyFilter`s has shown nothing yet.
     _alive: (mpsc::Receiver<ObjectKey>, DropGuard, Writer<palisade::istio::EnvoyFilter>),
@@ -87,6 +90,9 @@ impl Bench {
         let asked = Arc::new(MetricSettings { pod_metrics: true, ..MetricSettings::default() });
         let readings = Readings::default();
         let context = context.knowing(asked.clone(), readings.clone(), Named::default());
+        let looks = Looks::default();
+        let context = context.looking(Some((looks.clone(), Debounce::DEFAULT)));
+        let proxies = proxies_over(&mesh, looks);
         let (graph, told) = (mesh.observer().graph, Box::new(|_| ()) as _);
         let counted = limiter_metrics::Metrics::register(&mut Registry::default());
         let prometheus = prometheus::Settings::default();
@@ -94,7 +100,7 @@ impl Bench {
         let source = LimiterMetrics::new(asked, &prometheus, cluster, graph, kept, counted).unwrap();
         server.all.insert(LIMITER.to_owned(), limiter(&average()));
         let alive = (triggers, stop.drop_guard(), filter_writer);
-        let mut bench = Self { server, mesh, context, source, limiters: writer, _alive: alive };
+        let mut bench = Self { server, mesh, context, source, proxies, limiters: writer, _alive: alive };
         let service = Service { key: key(), selector: web(), ..Service::default() };
         bench.tell(Change::Service(service)).await;
         bench.tell(pod("web-1")).await;
@@ -106,6 +112,12 @@ impl Bench {
     async fn tell(&self, change: Change) {
         self.mesh.tell(Message::Change(change)).await;
         self.mesh.settled().await;
+    }
+
+    /// istiod is ready, or is not any more.
+    async fn istiod(&self, ready: bool) {
+        let istiod = Istiod { ready, since: jiff::Timestamp::now(), address: "127.0.0.1".parse().ok() };
+        self.tell(Change::Istiod(ObjectKey::new("istio-system", "istiod-1"), istiod)).await;
     }
 
     fn watch_catches_up(&mut self) {
@@ -161,10 +173,22 @@ impl Bench {
     }
 
     fn ready(&self) -> (String, String) {
-        let conditions = &self.server.all[LIMITER]["status"]["conditions"];
-        let text = |field: &str| conditions[0][field].as_str().unwrap_or_default().to_owned();
+        self.said("Ready")
+    }
+
+    /// The status and the reason of a condition.
+    fn said(&self, condition: &str) -> (String, String) {
+        let all = self.server.all[LIMITER]["status"]["conditions"].as_array().unwrap();
+        let said = all.iter().find(|said| said["type"] == condition).unwrap();
+        let text = |field: &str| said[field].as_str().unwrap_or_default().to_owned();
         (text("status"), text("reason"))
     }
+}
+
+fn proxies_over(mesh: &Mesh, looks: Looks) -> ProxyStatus {
+    let (settings, graph) = (proxy_status::Settings::default(), mesh.observer().graph);
+    let metrics = proxy_status::Metrics::register(&mut Registry::default());
+    ProxyStatus::new(settings, "palisade-system", graph, (looks, Box::new(|_| ())), metrics).unwrap()
 }
 
 fn palisade_line(call: &crate::api_server::Call) -> String {
@@ -183,6 +207,26 @@ async fn limits_go_before_the_status_and_nothing_is_written_again() {
     assert_eq!(bench.lines().await, NOTHING, "although no watch has shown it yet");
     bench.watch_catches_up();
     assert_eq!(bench.lines().await, NOTHING);
+}
+
+/// What istiod says when it is there, the case `limits-taken` shows.
+#[tokio::test]
+async fn an_istiod_that_cannot_be_asked_is_told_once_and_limits_are_in_force_nevertheless() {
+    let said = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+    let mut bench = Bench::new().await;
+    bench.lines().await;
+    assert_eq!(bench.said("Programmed"), said("Unknown", "Pending"));
+    bench.istiod(false).await;
+    bench.proxies.look().await;
+    assert_eq!(bench.lines().await, [STATUS]);
+    assert_eq!(bench.said("Programmed"), said("Unknown", "IstiodUnavailable"));
+    assert_eq!(bench.ready(), said("True", "Limiting"));
+    bench.proxies.look().await;
+    assert_eq!(bench.lines().await, NOTHING);
+    bench.istiod(true).await;
+    // There is no token by which it would know us.
+    bench.proxies.look().await;
+    assert_eq!(bench.lines().await, NOTHING, "what was said stands until it has had time to push");
 }
 
 #[tokio::test]

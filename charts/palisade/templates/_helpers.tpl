@@ -86,7 +86,7 @@ sds_config:
 {{- if $asked.ca.configMap -}}
 {{- $prometheus = set $prometheus "caFile" "/etc/palisade-prometheus/ca.crt" -}}
 {{- end -}}
-{{- $limiter := pick .Values.limiter "enabled" "metrics" -}}
+{{- $limiter := pick .Values.limiter "enabled" "metrics" "proxyStatus" -}}
 {{- if and .Values.limiter.enabled .Values.limiter.global.enabled -}}
 {{- $host := printf "palisade-rate-limit.%s.svc.%s" .Release.Namespace .Values.clusterDomain -}}
 {{- $limiter = set $limiter "rateLimitService" (dict "host" $host "port" 18092 "timeout" .Values.limiter.global.timeout) -}}

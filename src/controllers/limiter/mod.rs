@@ -1,11 +1,11 @@
 //! Limiters: watched, decided upon, written as `EnvoyFilter`s.
 
-mod metrics;
+mod asked;
 mod reconcile;
 mod watch;
 mod write;
 
-pub(super) use metrics::Asked;
+pub(super) use asked::{Asked, Questions};
 pub(super) use reconcile::run;
 pub use reconcile::{LimiterContext, reconcile};
 pub use watch::LimiterCaches;

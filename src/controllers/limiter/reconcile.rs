@@ -15,13 +15,19 @@ use crate::controllers::named::Named;
 use crate::controllers::service_fence::Context;
 use crate::controllers::work_queue::work_with;
 use crate::controllers::write::Writer;
-use crate::graph::ObjectKey;
+use crate::graph::{Debounce, ObjectKey};
 use crate::istio::EnvoyFilter;
-use crate::limiter::{Input, Known, MetricSettings, Plan, RateLimitService, filter_names, is_of, plan};
+use crate::limiter::{
+    Input, Known, MetricSettings, Plan, Proxies, RateLimitService, filter_names, is_of, plan,
+};
 use crate::sources::limiter_metrics::Readings;
+use crate::sources::proxy_status::Looks;
 
 /// When it is looked again whether an `EnvoyFilter` that is in the way is gone: others' are not watched.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_mins(5);
+
+/// When there is to be a first look at what becomes of what was written: after istiod's debounce and a push in a mesh at rest.
+const FIRST_LOOK: SignedDuration = SignedDuration::from_millis(1500);
 
 /// What the reconciler of limiters works with.
 pub struct LimiterContext {
@@ -34,6 +40,8 @@ pub struct LimiterContext {
     readings: Readings,
     /// Limiters of whose metrics something else is known: they can wait until no other is named.
     changed: Named,
+    /// What proxies say, and when istiod pushes, if anybody asks.
+    looks: Option<(Looks, Debounce)>,
 }
 
 impl LimiterContext {
@@ -47,13 +55,19 @@ impl LimiterContext {
     ) -> Self {
         let (mesh, _, _, writer) = fences.parts();
         let (settings, readings, changed) = (Arc::default(), Readings::default(), Named::default());
-        Self { mesh, caches, writer, named, service, settings, readings, changed }
+        Self { mesh, caches, writer, named, service, settings, readings, changed, looks: None }
     }
 
     /// The same with metrics: those that there are, what is known of them, and whom that concerns.
     #[must_use]
     pub fn knowing(self, settings: Arc<MetricSettings>, readings: Readings, changed: Named) -> Self {
         Self { settings, readings, changed, ..self }
+    }
+
+    /// The same, telling whether proxies have taken the limits.
+    #[must_use]
+    pub fn looking(self, looks: Option<(Looks, Debounce)>) -> Self {
+        Self { looks, ..self }
     }
 }
 
@@ -75,13 +89,16 @@ pub async fn reconcile(key: &ObjectKey, context: &LimiterContext) -> Result<Opti
         return context.bring_about(key, &limiter).await;
     }
     context.readings.forget(key);
+    if let Some((looks, _)) = &context.looks {
+        looks.forget(key);
+    }
     Ok(None)
 }
 
 impl LimiterContext {
     /// Limits go before the status, which says what is in force.
     async fn bring_about(&self, key: &ObjectKey, limiter: &SmartLimiter) -> Result<Option<Timestamp>, Error> {
-        let Plan { apply, delete, mut report, metrics, differing, hold, mut wake } =
+        let Plan { apply, delete, mut report, metrics, differing, hold, mut wake, look, .. } =
             self.decide(key, limiter);
         self.readings.want(key, metrics, differing, Timestamp::now());
         if hold {
@@ -99,14 +116,25 @@ impl LimiterContext {
             self.caches.filters.deleted(&ObjectKey::of(filter.as_ref()), filter);
             info!(filter = %ObjectKey::of(filter.as_ref()), "limits are taken back");
         }
-        let (status, transition) = report.status(limiter, Timestamp::now());
+        self.want(key, look, !apply.is_empty());
+        let (status, transitions) = report.status(limiter, Timestamp::now());
         if limiter.status.as_ref() != Some(&status) {
             self.caches.limiters.wrote(key, self.writer.status(limiter, &status).await?);
-            if let Some(transition) = transition {
-                self.writer.event(limiter, &transition).await;
+            for transition in &transitions {
+                self.writer.event(limiter, transition).await;
             }
         }
         Ok(wake)
+    }
+
+    /// Says when there is to be a look at the proxies: later, if their limits were `written` just now.
+    fn want(&self, key: &ObjectKey, look: Option<Timestamp>, written: bool) {
+        let Some((looks, _)) = &self.looks else { return };
+        let now = Timestamp::now();
+        if written {
+            looks.wrote(key, now);
+        }
+        looks.want(key, look.map(|look| if written { look.max(now + FIRST_LOOK) } else { look }));
     }
 
     fn decide(&self, key: &ObjectKey, limiter: &SmartLimiter) -> Plan {
@@ -117,7 +145,15 @@ impl LimiterContext {
             differing: &known.differing,
             now: Timestamp::now(),
         };
-        plan(&Input { limiter, filters: &filters, graph: &graph, metrics, service: self.service.as_ref() })
+        let service = self.service.as_ref();
+        let look = self.looks.as_ref().and_then(|(looks, _)| looks.last());
+        let proxies = self.looks.as_ref().map(|(looks, debounce)| Proxies {
+            look: look.as_deref(),
+            written: looks.written(key),
+            debounce: *debounce,
+            now: metrics.now,
+        });
+        plan(&Input { limiter, filters: &filters, graph: &graph, metrics, service, proxies })
     }
 
     /// The limiter's `EnvoyFilter`s: those that a watch has shown, and those that we have just written.

@@ -69,7 +69,9 @@ fn what_istiod_does_not_hear_of_delays_no_push() {
 
 #[test]
 fn after_a_disturbance_proxies_and_istiod_are_given_time_to_come_back() {
-    let istiod = |name: &str, ready, since| Change::Istiod(key(name), Istiod { ready, since: at(since) });
+    let istiod = |name: &str, ready, since| {
+        Change::Istiod(key(name), Istiod { ready, since: at(since), address: None })
+    };
     let flapping: Vec<_> = (-10..80).map(|second| istiod("a", second % 2 == 0, second * 1_000)).collect();
     let none = [istiod("a", false, -20_000), istiod("b", false, -20_000)];
     let old = [istiod("a", true, -90_000), istiod("b", true, -80_000)];

@@ -5,6 +5,7 @@ mod global;
 mod matchers;
 mod metrics;
 mod plans;
+mod programmed;
 mod properties;
 mod quotas;
 mod under_way;
@@ -109,7 +110,7 @@ fn decide_by(
     let (readings, differing) = (BTreeMap::new(), BTreeMap::new());
     let now = jiff::Timestamp::UNIX_EPOCH;
     let metrics = Known { settings: &settings, readings: &readings, differing: &differing, now };
-    plan(&Input { limiter, filters, graph, metrics, service })
+    plan(&Input { limiter, filters, graph, metrics, service, proxies: None })
 }
 
 fn service() -> RateLimitService {

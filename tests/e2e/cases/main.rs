@@ -26,6 +26,7 @@ mod limits_average;
 mod limits_gateway;
 mod limits_global;
 mod limits_metrics;
+mod limits_taken;
 mod limits_under_way;
 mod live;
 mod mute;
@@ -98,6 +99,7 @@ fn main() -> Result<()> {
         case("limits-under-way", |world| limits_under_way::run(world).boxed_local()),
         case("limits-average", |world| limits_average::run(world).boxed_local()),
         case("limits-metrics", |world| limits_metrics::run(world).boxed_local()),
+        case("limits-taken", |world| limits_taken::run(world).boxed_local()),
         case("bad-input", |world| bad_input::run(world).boxed_local()),
         case("slime", |world| slime::run(world).boxed_local()),
         case("rolling", |world| rolling::run(world).boxed_local()),

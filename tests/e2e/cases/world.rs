@@ -282,6 +282,7 @@ fn said(object: &Value, condition: &str, expected: (&str, &str)) -> Result<Strin
     let all = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let said = all.iter().find(|said| said["type"] == condition).context("nothing said")?;
     ensure!(said["status"] == expected.0 && said["reason"] == expected.1, "{said}");
+    ensure!(said["observedGeneration"] == object["metadata"]["generation"], "of another spec: {said}");
     Ok(said["message"].as_str().unwrap_or_default().to_owned())
 }
 

@@ -73,7 +73,7 @@ impl Bench {
             now: self.now,
         };
         let (limiter, filters, graph) = (&self.limiter, &self.filters, &self.graph);
-        let input = Input { limiter, filters, graph, metrics, service: None };
+        let input = Input { limiter, filters, graph, metrics, service: None, proxies: None };
         let plan = plan(&input);
         self.differing.clone_from(&plan.differing);
         let wanted = plan.metrics.iter().map(|metric| {

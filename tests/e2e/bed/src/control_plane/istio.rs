@@ -57,8 +57,13 @@ fn helm(tools: &Tools, bed: &BedDir, release: &str, chart: &Path) -> Command {
 fn values_of(options: &Options) -> Result<Value> {
     Ok(json!({
         "autoscaleEnabled": false,
-        // Upstream Envoy lacks the filters that these would configure.
-        "env": {"PILOT_ENABLE_ALPN_FILTER": "false", "PILOT_ENABLE_METADATA_EXCHANGE": "false"},
+        "env": {
+            // Upstream Envoy lacks the filters that these would configure.
+            "PILOT_ENABLE_ALPN_FILTER": "false",
+            "PILOT_ENABLE_METADATA_EXCHANGE": "false",
+            // As docs/install.md asks for.
+            "DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES": "palisade-system",
+        },
         "telemetry": {"enabled": false},
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
         "meshConfig": mesh_config(options)?,

@@ -1,0 +1,103 @@
+//! Whether proxies have taken a limit, as its status tells it: by their own word, which istiod passes on.
+
+use anyhow::{Context as _, Result, ensure};
+use bed::cli::Component;
+use bed::wait::until;
+
+use crate::fixtures::server;
+use crate::limited::{Limiter, limiter};
+use crate::world::{SOON, World};
+
+const NS: &str = "limits-taken";
+
+/// Somebody's filter that Envoy refuses, and with it the whole listener: it must have a `stat_prefix`.
+const REFUSED: &str = "
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: refused, namespace: limits-taken}
+spec:
+  workloadSelector: {labels: {app: web}}
+  configPatches:
+  - applyTo: HTTP_FILTER
+    match: {context: SIDECAR_INBOUND, listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager}}}}
+    patch:
+      operation: INSERT_BEFORE
+      value:
+        name: somebodys
+        typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit}
+";
+
+/// The case. istiod has nothing to tell of rejections when it ends.
+pub async fn run(world: &World) -> Result<()> {
+    let done = taken(world).await;
+    world.mesh.kubectl(&["delete", "envoyfilter", "refused", "-n", NS, "--ignore-not-found"]).await?;
+    let istiod = ["rollout", "restart", "deployment/istiod", "-n", "istio-system"];
+    world.mesh.kubectl(&istiod).await?;
+    world.mesh.rollout("istio-system").await?;
+    done?;
+    until("proxies are back, and have refused nothing", SOON, async || {
+        let rejects = world.mesh.metric(Component::Istiod, "pilot_total_xds_rejects", &[]).await?;
+        ensure!(rejects == 0.0, "{rejects} rejections");
+        Ok(())
+    })
+    .await?;
+    quota(world, "web", 40).await?;
+    said(world, "web", ("True", "Programmed")).await.context("another istiod")?;
+    Ok(())
+}
+
+async fn taken(world: &World) -> Result<()> {
+    world.mesh.namespace(NS, true).await?;
+    let manifests = [server(NS, "web", &[("http", 8080)]), server(NS, "other", &[("http", 8080)])];
+    world.mesh.apply(&manifests.join("\n---\n")).await?;
+    world.mesh.rollout(NS).await?;
+    let limits = Limiter::of(&[
+        "{condition: 'true', action: {quota: '10', fill_interval: {seconds: 1}}, target: {port: 8080}}"
+            .to_owned(),
+    ]);
+    let nobody = Limiter { selector: "app: nobody", ..limits.clone() };
+    for (name, limits) in [("web", &limits), ("other", &limits), ("nobody", &nobody)] {
+        limiter(world, NS, name, limits).await?;
+    }
+    said(world, "web", ("True", "Programmed")).await?;
+    said(world, "other", ("True", "Programmed")).await?;
+    said(world, "nobody", ("False", "NoProxies")).await?;
+
+    world.mesh.apply(REFUSED).await?;
+    quota(world, "web", 20).await?;
+    let told = said(world, "web", ("False", "Rejected")).await?;
+    ensure!(told.contains("1 of 1 proxies (web-") && told.contains("StatPrefix"), "{told}");
+    world.until_limiter_said(NS, "web", "Ready", ("True", "Limiting")).await?;
+    quota(world, "other", 20).await?;
+    said(world, "other", ("True", "Programmed")).await.context("of somebody else's pods")?;
+
+    world.mesh.kubectl(&["delete", "envoyfilter", "refused", "-n", NS]).await?;
+    quota(world, "web", 30).await?;
+    said(world, "web", ("True", "Programmed")).await.context("what was refused is gone")?;
+    events(world).await
+}
+
+/// Waits for what `Programmed` says.
+async fn said(world: &World, name: &str, expected: (&str, &str)) -> Result<String> {
+    world.until_limiter_said(NS, name, "Programmed", expected).await
+}
+
+async fn quota(world: &World, name: &str, quota: u32) -> Result<()> {
+    let field = "/spec/sets/_base/descriptor/0/action/quota";
+    let patch = format!(r#"[{{"op": "replace", "path": "{field}", "value": "{quota}"}}]"#);
+    let change = ["patch", "smartlimiter", name, "-n", NS, "--type=json", "--patch", &patch];
+    world.mesh.kubectl(&change).await.map(drop)
+}
+
+/// An Event tells of the refusal, once.
+async fn events(world: &World) -> Result<()> {
+    until("Events tell of it", SOON, async || {
+        let fields = "--field-selector=involvedObject.kind=SmartLimiter,involvedObject.name=web";
+        let reasons = "--output=jsonpath={.items[*].reason}";
+        let told = world.mesh.kubectl(&["get", "events", "-n", NS, fields, reasons]).await?;
+        let count = told.split_whitespace().filter(|told| *told == "Rejected").count();
+        ensure!(count == 1, "{told}");
+        Ok(())
+    })
+    .await
+}
