@@ -5,6 +5,7 @@
 mod lenient;
 mod modes;
 mod recycling;
+mod rejection;
 mod retention;
 mod service_fence;
 mod smart_limiter;
@@ -13,6 +14,7 @@ mod statement;
 
 pub use modes::{Mode, Observed, SidecarPolicy};
 pub use recycling::{Auto, Deadline, RecyclingStrategy, Seconds, Stable};
+pub use rejection::RejectionBody;
 pub use retention::Retention;
 pub use service_fence::{
     Dependency, DependencySource, DomainStatus, LabelSelector, Learning, ServiceFence, ServiceFenceSpec,

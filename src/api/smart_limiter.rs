@@ -7,16 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Seconds;
 use super::lenient::each_if_it_can_be_read;
+use super::rejection::{RejectionBody, STATUSES};
 use super::spelling::both_spellings;
 
 /// What expressions are written with: names between braces have a dot before them.
 const EXPRESSION: &str = r"^([^{}]|\{\{ *\.[-A-Za-z0-9_.]+ *\}\})*$";
-
-/// What Envoy takes for the status of a rejection (`envoy.type.v3.StatusCode`, 1.40); it refuses a configuration with another one.
-const STATUSES: &[u16] = &[
-    400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 423,
-    424, 426, 428, 429, 431, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511,
-];
 
 /// How many requests a workload lets in or out, in which time. Group, version and field names are Slime's
 /// (`microservice.slime.io/v1alpha2`); fields with two words may be spelled `fill_interval` or `fillInterval`.
@@ -41,6 +36,11 @@ const STATUSES: &[u16] = &[
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].status"
     ),
     printcolumn(name = "Limits", type_ = "integer", json_path = ".status.limits"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -88,6 +88,11 @@ pub struct SmartLimiterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = STATUSES))]
     pub rejection_status: Option<u16>,
+
+    /// The body of answers to requests that are rejected; Envoy's own if none is given. All rejections by limits at the same ports have
+    /// it, other limiters' too. Ours: Slime has no such field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejection_body: Option<RejectionBody>,
 
     /// Deprecated by Slime, and not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -16,6 +16,7 @@ use super::global::Global;
 use super::limit::Limit;
 use super::local::Local;
 use super::matcher::{Action, REMOTE_ADDRESS};
+use super::rejection::Rejection;
 use super::strategy::Kind;
 use super::target::Listeners;
 use crate::istio::ConfigPatch;
@@ -44,22 +45,22 @@ pub(super) trait Limits {
 }
 
 /// The patches of these limits. `name` is that of the limiter and subset (`shop/web/v1`), and begins the names of filters;
-/// the filters of `base` are replaced; `status` is that of rejections, if it is not Envoy's own.
+/// the filters of `base` are replaced.
 pub(super) fn patches(
     name: &str,
     base: Option<&str>,
     limits: &[Limit],
     global: Option<Global<'_>>,
-    status: Option<u16>,
+    rejection: Rejection<'_>,
 ) -> Vec<ConfigPatch> {
-    let chain = Chain { name, base, status };
+    let chain = Chain { name, base, status: rejection.status };
     let of = |kind| limits.iter().filter(|limit| limit.kind == kind).collect::<Vec<_>>();
     // What a pod refuses by itself, the service is not asked about.
     let own = patches_of(&Local, chain, &of(Kind::Local));
     let shared = global.map(|global| patches_of(&global, chain, &of(Kind::Global)));
     let adaptive = patches_of(&Adaptive, chain, &of(Kind::Adaptive));
     let connections = connections::patches(name, base, &of(Kind::Connections));
-    [own, shared.unwrap_or_default(), adaptive, connections].concat()
+    [own, shared.unwrap_or_default(), adaptive, connections, rejection.patches(limits)].concat()
 }
 
 /// What the filters of a limiter and subset have in common.

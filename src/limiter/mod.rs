@@ -21,6 +21,7 @@ mod plan;
 mod programmed;
 mod ratio;
 mod refusal;
+mod rejection;
 mod status;
 mod strategy;
 mod target;

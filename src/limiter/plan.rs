@@ -13,10 +13,11 @@ use super::metric::Metric;
 use super::programmed::Proxies;
 use super::ratio::Ratio;
 use super::refusal::Refusal;
+use super::rejection::Rejection;
 use super::status::{Report, in_force};
 use super::strategy::Kind;
 use super::target::Listeners;
-use crate::api::{Descriptor, LimiterSet, SmartLimiter, reasons};
+use crate::api::{Descriptor, LimiterSet, SmartLimiter, SmartLimiterSpec, reasons};
 use crate::fence::{MANAGED_BY, MANAGER};
 use crate::graph::{Graph, Labels, ObjectKey};
 use crate::istio::{EnvoyFilter, EnvoyFilterSpec, REVISION, WorkloadSelector};
@@ -291,17 +292,13 @@ fn build(input: &Input<'_>, subset: &str, labels: &Labels, limits: &[Limit]) -> 
     let limiter = input.limiter;
     let global = input.service.map(|service| Global { service, denies: limiter.spec.failure_mode_deny });
     let key = ObjectKey::of(limiter);
+    let SmartLimiterSpec { rejection_status: status, rejection_body: body, .. } = &limiter.spec;
+    let rejection = Rejection { status: *status, body: body.as_ref() };
     let base = (subset != BASE).then(|| format!("{key}/{BASE}"));
     let spec = EnvoyFilterSpec {
         workload_selector: Some(WorkloadSelector { labels: labels.to_map() }),
         priority: Some(PRIORITY + i32::from(base.is_some())),
-        config_patches: patches(
-            &format!("{key}/{subset}"),
-            base.as_deref(),
-            limits,
-            global,
-            limiter.spec.rejection_status,
-        ),
+        config_patches: patches(&format!("{key}/{subset}"), base.as_deref(), limits, global, rejection),
     };
     let mut filter = EnvoyFilter::new(&name(limiter, subset), spec);
     filter.metadata.namespace = limiter.namespace();

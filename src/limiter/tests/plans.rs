@@ -6,7 +6,7 @@ use super::{
     config_of, configs, decide, decide_with, descriptor, limiter, mesh, one, pod, ready, rule, status,
 };
 use crate::graph::{Change, Limiter, ObjectKey};
-use crate::istio::EnvoyFilter;
+use crate::istio::{ConfigPatch, EnvoyFilter};
 use crate::limiter::Plan;
 
 fn base(descriptors: &[Value]) -> Value {
@@ -99,6 +99,40 @@ fn a_chain_has_one_filter_of_a_limiter_with_all_that_holds_for_it() {
         assert_eq!(limits(filters, "SIDECAR_OUTBOUND", 80), 1, "{what}");
     }
     assert_eq!(status(&limiter(&json!({ "sets": sets })), &plan).limits, 5);
+}
+
+#[test]
+fn rejections_have_the_limiters_body_on_each_port_once() {
+    let of = |port: u16, more: &Value| descriptor(&json!({ "target": { "port": port }, "action": more }));
+    let (limit, connections) = (json!({}), json!({ "strategy": "connections" }));
+    let bodies = |descriptors: &[Value], body: Value| {
+        let mut spec = base(descriptors);
+        spec["rejectionBody"] = body;
+        let plan = decide(&limiter(&spec));
+        let patches = plan.apply.into_iter().flat_map(|(filter, _)| filter.spec.config_patches);
+        let patches = patches.filter(|patch| patch.apply_to == "NETWORK_FILTER");
+        let patches = patches.filter(|patch| patch.patch["operation"] == "MERGE");
+        let port = |patch: &ConfigPatch| patch.matches["listener"]["portNumber"].as_u64();
+        patches
+            .map(|patch| {
+                let mapper = &patch.patch["value"]["typed_config"]["local_reply_config"]["mappers"][0];
+                let kind = mapper["body_format_override"]["content_type"].as_str().unwrap().to_owned();
+                (port(&patch), mapper["body"]["inline_string"].as_str().unwrap().to_owned(), kind)
+            })
+            .collect::<Vec<_>>()
+    };
+    let told = |port, text: &str, kind: &str| (port, text.to_owned(), kind.to_owned());
+    let (text, json) =
+        (json!({ "text": "100%" }), json!({ "text": "{}", "contentType": "application/json" }));
+    assert_eq!(
+        bodies(&[of(80, &limit), of(80, &limit)], text.clone()),
+        [told(Some(80), "100%", "text/plain")]
+    );
+    let both = [told(Some(80), "{}", "application/json"), told(Some(81), "{}", "application/json")];
+    assert_eq!(bodies(&[of(80, &limit), of(81, &limit)], json), both);
+    assert_eq!(bodies(&[of(0, &limit), of(81, &limit)], text.clone()), [told(None, "100%", "text/plain")]);
+    assert_eq!(bodies(&[of(80, &connections)], text), []);
+    assert_eq!(bodies(&[of(80, &limit)], Value::Null), []);
 }
 
 #[test]

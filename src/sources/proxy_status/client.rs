@@ -21,8 +21,8 @@ use crate::graph::ObjectKey;
 const SYNCZ: &str = "istio.io/debug/syncz";
 /// xDS, all of it in one stream.
 const ADS: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
-/// Bytes of an answer: those of some ten thousand proxies.
-const ANSWER: usize = 64 << 20;
+/// Bytes of an answer: those of some sixty thousand proxies.
+const ANSWER: usize = 32 << 20;
 
 /// Why an istiod did not answer.
 #[derive(Debug, thiserror::Error)]

@@ -48,26 +48,32 @@ pub async fn admitted(world: &World, pod: &str, url: &str, options: &[&str], cou
     Ok(calls.iter().filter(|call| call.ok).count())
 }
 
-/// Has a limiter reject with a status of its own, waits until a request with `header` gets that, and takes it back. Requests with it
-/// must have used up their limit.
-pub async fn rejects_with_its_status(
+/// Has a limiter reject with a status and a body of its own, waits until a request with `header` gets them, and takes them back.
+/// Requests with it must have used up their limit.
+pub async fn rejects_in_its_own_words(
     world: &World,
     (namespace, name): (&str, &str),
     (pod, url, header): (&str, &str, &str),
 ) -> Result<()> {
-    let patch = async |status: &str| {
-        let patch = format!(r#"{{"spec": {{"rejectionStatus": {status}}}}}"#);
+    let patch = async |spec: &str| {
+        let patch = format!(r#"{{"spec": {spec}}}"#);
         let change = ["patch", "smartlimiter", name, "-n", namespace, "--type=merge", "--patch", &patch];
         world.mesh.kubectl(&change).await
     };
-    let refusal = format!("{:#}", patch("418").await.err().context("Envoy knows no such status")?);
-    ensure!(refusal.contains("rejectionStatus") && refusal.contains("supported values"), "{refusal}");
-    for (status, expected) in [("503", "503"), ("null", "429")] {
-        patch(status).await?;
-        until(&format!("rejected requests get {expected}"), SOON, async || {
+    let refused = patch(r#"{"rejectionStatus": 418}"#).await.err().context("Envoy knows no such status")?;
+    let refused = format!("{refused:#}");
+    ensure!(refused.contains("rejectionStatus") && refused.contains("supported values"), "{refused}");
+    let body = r#"{"text": "{\"used\": \"100%\"}", "contentType": "application/json"}"#;
+    let own = format!(r#"{{"rejectionStatus": 503, "rejectionBody": {body}}}"#);
+    let none = r#"{"rejectionStatus": null, "rejectionBody": null}"#;
+    let expected = ["503", "content-type: application/json", r#"{"used": "100%"}"#];
+    for (spec, status, own) in [(&*own, "503", true), (none, "429", false)] {
+        patch(spec).await?;
+        until(&format!("rejected requests get {status}"), SOON, async || {
             let get = ["curl", "--silent", "--include", "--header", header, url];
             let answer = world.mesh.exec(pod, &get).await?;
-            ensure!(answer.lines().next().is_some_and(|line| line.contains(expected)), "{answer}");
+            ensure!(answer.lines().next().is_some_and(|line| line.contains(status)), "{answer}");
+            ensure!(expected.iter().all(|line| answer.contains(line) == own), "{answer}");
             Ok(())
         })
         .await?;

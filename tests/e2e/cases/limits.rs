@@ -5,7 +5,7 @@ use bed::cli::Component;
 use bed::wait::until;
 
 use crate::fixtures::{client, server};
-use crate::limited::{Limiter, admitted, limiter, rejects_with_its_status, until_limits};
+use crate::limited::{Limiter, admitted, limiter, rejects_in_its_own_words, until_limits};
 use crate::world::{PALISADE, SOON, World};
 
 const NS: &str = "limits";
@@ -110,7 +110,7 @@ async fn by_what_requests_have(world: &World) -> Result<()> {
         world.mesh.exec(CALLER, &["curl", "--silent", "--include", "--header", "x-exact: a", WEB]).await?;
     ensure!(answer.contains("429") && answer.contains("x-ratelimit-limit: 3"), "{answer}");
     ensure!(answer.contains("x-why: 100% used"), "{answer}");
-    rejects_with_its_status(world, (NS, "web"), (CALLER, WEB, "x-exact: a")).await
+    rejects_in_its_own_words(world, (NS, "web"), (CALLER, WEB, "x-exact: a")).await
 }
 
 /// A shadow counts, and rejects nothing.

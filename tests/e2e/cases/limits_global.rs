@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use bed::wait::until;
 
 use crate::fixtures::{client, server};
-use crate::limited::{Limiter, admitted, limiter, rejects_with_its_status, until_limits};
+use crate::limited::{Limiter, admitted, limiter, rejects_in_its_own_words, until_limits};
 use crate::limits::nothing_was_rejected;
 use crate::world::{PALISADE, SOON, World};
 
@@ -112,7 +112,7 @@ async fn each_value_for_itself(world: &World) -> Result<()> {
     let answer =
         world.mesh.exec(CALLER, &["curl", "--silent", "--include", "--header", "x-shadow: 1", URL]).await?;
     ensure!(answer.contains("200") && !answer.contains("x-ratelimit-limit"), "{answer}");
-    rejects_with_its_status(world, (NS, "web"), (CALLER, URL, "x-user: a")).await
+    rejects_in_its_own_words(world, (NS, "web"), (CALLER, URL, "x-user: a")).await
 }
 
 /// What the user chose holds while there is no service; and when it is back, so is the limit.
