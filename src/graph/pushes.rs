@@ -85,6 +85,13 @@ impl Pushes {
         self.istiods.keys()
     }
 
+    /// When proxies have had time to come back to istiod from what last happened to it, if anything has.
+    #[must_use]
+    pub fn back(&self, now: Timestamp, debounce: &Debounce) -> Option<Timestamp> {
+        let away = if self.is_away() { Some(now) } else { self.away };
+        self.changed.max(away).map(|at| later(at, debounce.reconnect))
+    }
+
     /// The pods of istiod that can be connected to, and where they are.
     pub fn ready_istiods(&self) -> impl Iterator<Item = (&ObjectKey, IpAddr)> {
         let ready = self.istiods.iter().filter(|(_, istiod)| istiod.ready);
@@ -92,8 +99,7 @@ impl Pushes {
     }
 
     /// Whether there is an istiod, and no proxy can connect to it. Where none runs in the cluster, nothing is known of it.
-    #[must_use]
-    pub fn is_away(&self) -> bool {
+    fn is_away(&self) -> bool {
         !self.istiods.is_empty() && self.istiods.values().all(|istiod| !istiod.ready)
     }
 

@@ -34,6 +34,6 @@ pub use global::{DOMAIN, LIMIT_KEY, RateLimitService};
 pub use known::Known;
 pub use metric::{Answer, Handler, Metric, MetricSettings, POD_NAME, Reading, Resource, Source};
 pub use plan::{Input, Plan, filter_names, is_of, plan};
-pub use programmed::{Look, Proxies, ProxyState};
+pub use programmed::{Look, Proxies, ProxyState, Verdict, first_look};
 pub use status::Report;
 pub use tokens::is_metric_name;

@@ -10,7 +10,7 @@ use super::inputs::{Inputs, material};
 use super::known::{Known, choose};
 use super::limit::{Limit, Rule, custom, pods_of};
 use super::metric::Metric;
-use super::programmed::Proxies;
+use super::programmed::{Proxies, Verdict};
 use super::ratio::Ratio;
 use super::refusal::Refusal;
 use super::rejection::Rejection;
@@ -65,9 +65,9 @@ pub struct Plan {
     /// When something else may be decided, even if nothing changes.
     pub wake: Option<Timestamp>,
     /// The pods whose proxies have limits that are in force.
-    pub pods: BTreeSet<ObjectKey>,
-    /// When istiod is to be asked whether they have taken them.
-    pub look: Option<Timestamp>,
+    pub(super) pods: BTreeSet<ObjectKey>,
+    /// Whether they have taken what is in force already, if anybody asks.
+    pub programmed: Option<Verdict>,
 }
 
 /// Whether an `EnvoyFilter` was written for this limiter.
@@ -102,13 +102,8 @@ pub fn plan(input: &Input<'_>) -> Plan {
         !wanted.contains(&name) || plan.report.is_empty_of(input.limiter, &name)
     };
     plan.delete = input.filters.iter().filter(surplus).cloned().collect();
-    if let Some(proxies) = input.proxies.filter(|_| !plan.report.is_empty()) {
-        let verdict = proxies.judge(&plan.pods, input.graph.pushes());
-        // What is about to be written nobody can have taken.
-        let statement = verdict.statement.filter(|_| plan.apply.is_empty());
-        plan.report.programmed(input.limiter, statement);
-        plan.look = Some(verdict.look);
-    }
+    let judge = |proxies: Proxies<'_>| proxies.judge(&plan.pods, input.graph.pushes(), input.metrics.now);
+    plan.programmed = input.proxies.map(judge);
     plan
 }
 
@@ -162,9 +157,7 @@ fn add_set(
                 format!("sets.{subset}: the limits have more than {MAX_HEADERS} headers_to_add together");
             plan.report.leave_out_set(subset, Refusal::invalid(message));
         } else {
-            let namespace = ObjectKey::of(input.limiter).namespace;
-            plan.pods.extend(input.graph.proxied_pods(&namespace, &labels).cloned());
-            apply(input, subset, build(input, subset, &labels, &all), plan);
+            apply(input, (subset, &labels), build(input, subset, &labels, &all), plan);
         }
     }
     limits
@@ -194,11 +187,13 @@ fn limits(
     limits
 }
 
-fn apply(input: &Input<'_>, subset: &str, filter: EnvoyFilter, plan: &mut Plan) {
+fn apply(input: &Input<'_>, (subset, labels): (&str, &Labels), filter: EnvoyFilter, plan: &mut Plan) {
     if is_too_large(&filter) {
         let message = format!("sets.{subset}: the limits are too many for one EnvoyFilter");
         return plan.report.leave_out_set(subset, Refusal::invalid(message));
     }
+    let namespace = ObjectKey::of(input.limiter).namespace;
+    plan.pods.extend(input.graph.proxied_pods(&namespace, labels).cloned());
     let stands = input.filters.iter().find(|stands| stands.name_any() == filter.name_any());
     if stands.is_none_or(|stands| !is_as(stands, &filter)) {
         plan.apply.push((filter, stands.is_some()));

@@ -13,11 +13,13 @@ use crate::graph::{Debounce, ObjectKey, Pushes};
 pub struct Look {
     /// When it was asked.
     pub at: Timestamp,
+    /// When it had answered.
+    pub until: Timestamp,
     /// The proxies that it showed, by their pods.
     pub proxies: HashMap<ObjectKey, ProxyState>,
     /// Why others may be missing: an istiod that did not answer.
     pub failure: Option<String>,
-    /// Whether it showed proxies of our own namespace only: it shows others to those whom it is told to trust.
+    /// Whether an istiod showed proxies of our own namespace only: it shows others to those whom it is told to trust.
     pub restricted: bool,
 }
 
@@ -26,8 +28,8 @@ pub struct Look {
 pub enum ProxyState {
     /// It has taken them.
     Synced,
-    /// It has not answered yet.
-    Pending,
+    /// It has not answered yet, as far as we have seen since then.
+    Pending(Timestamp),
     /// It has refused them, in these words.
     Rejected(Arc<str>),
 }
@@ -41,73 +43,105 @@ pub struct Proxies<'a> {
     pub written: Option<Timestamp>,
     /// When istiod pushes.
     pub debounce: Debounce,
-    /// The time.
-    pub now: Timestamp,
 }
 
 /// What comes of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub struct Verdict {
     /// What the condition says; `None` if what it said before stands, until there is a look that tells.
-    pub(super) statement: Option<Statement>,
+    pub statement: Option<Statement>,
     /// When istiod is to be asked again.
-    pub(super) look: Timestamp,
+    pub look: Timestamp,
 }
 
-/// What a push takes to come to a proxy and its answer to istiod.
+/// What a push takes to come to a proxy, and its answer to istiod.
 const ROUND_TRIP: SignedDuration = SignedDuration::from_secs(1);
 /// How old a look may be that says of a pod that its proxy is not connected: the pod may be younger.
 const FRESH: SignedDuration = SignedDuration::from_secs(5);
+/// How long a proxy may take to answer before that is worth a word: some are answering whenever istiod pushes anything.
+const GRACE: SignedDuration = SignedDuration::from_secs(15);
 /// When proxies that may be about to answer are looked at again, ...
 const SOON: SignedDuration = SignedDuration::from_secs(5);
-/// ... for how long, ...
-const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
-/// ... and when those that are taking long, or have refused.
+/// ... and, if they are not, when all is looked at again that is amiss, or was written less than a minute ago.
 const LATER: SignedDuration = SignedDuration::from_mins(1);
 /// When nothing is amiss: other resources may have a proxy refuse what comes.
 const SETTLED: SignedDuration = SignedDuration::from_mins(5);
 /// How many proxies a message names.
 const NAMED: usize = 3;
 
+/// When there is to be a first look at what becomes of what was written at `written`, if nothing else changes.
+#[must_use]
+pub fn first_look(written: Timestamp, debounce: &Debounce) -> Timestamp {
+    later(later(written, debounce.after), ROUND_TRIP)
+}
+
 impl Proxies<'_> {
     /// Whether the proxies of `pods` have taken the limits.
-    pub(super) fn judge(&self, pods: &BTreeSet<ObjectKey>, pushes: &Pushes) -> Verdict {
-        // Who is away pushes nothing, and that is all there is to say.
-        let written = self.written.filter(|_| !pushes.is_away());
-        let begun = written.map(|written| pushes.begun(written, self.now, &self.debounce));
-        let due = begun.map_or(Timestamp::MIN, |begun| later(begun, ROUND_TRIP));
+    pub(super) fn judge(&self, pods: &BTreeSet<ObjectKey>, pushes: &Pushes, now: Timestamp) -> Verdict {
+        let begun = self.written.map(|written| pushes.begun(written, now, &self.debounce));
+        let due = begun.map(|begun| first_look(begun, &self.debounce));
         let again = |look| Verdict { statement: None, look };
-        let Some(look) = self.look.filter(|look| look.at >= due) else { return again(due.max(self.now)) };
-        let fresh = look.at >= later(self.now, -FRESH);
-        let missing = pods.iter().filter(|pod| !look.proxies.contains_key(pod));
-        if !fresh && !look.restricted && missing.count() > 0 {
-            return again(self.now);
+        let Some(look) = self.look else { return again(due.unwrap_or(now).max(now)) };
+        let found = look.found(pods);
+        let rejected = !found.rejected.is_empty() && self.written.is_none_or(|written| look.at >= written);
+        if let Some(due) = due.filter(|due| look.at < *due && !rejected) {
+            return again(due.max(now));
         }
-        let statement = look.statement(pods);
-        let pause = match statement.reason {
-            reasons::PROGRAMMED | reasons::NO_PROXIES | reasons::NOT_VISIBLE => SETTLED,
-            reasons::PENDING if look.at < later(due, PATIENCE) => SOON,
-            _ => LATER,
-        };
+        if !found.missing.is_empty() && !rejected {
+            // A pod may be younger than the look, and its proxy may be on its way to another istiod.
+            if look.until < later(now, -FRESH) {
+                return again(now);
+            }
+            if let Some(back) = pushes.back(now, &self.debounce).filter(|back| look.at < *back) {
+                return again(back);
+            }
+        }
+        let waiting = found.pending.iter().map(|(since, _)| *since).min();
+        let waiting = waiting.filter(|_| !rejected && found.missing.is_empty());
+        if waiting.is_some_and(|since| look.at < later(since, GRACE)) {
+            return again(later(look.at, SOON));
+        }
+        let statement = look.statement(&found, pods.len());
+        let is_well = [reasons::PROGRAMMED, reasons::NO_PROXIES].contains(&statement.reason);
+        let is_old = due.is_none_or(|due| look.at >= later(due, LATER));
+        let pause = if is_well && is_old { SETTLED } else { LATER };
         Verdict { statement: Some(statement), look: later(look.at, pause) }
     }
 }
 
+/// What a look found of some pods, as far as it is no good.
+#[derive(Default)]
+struct Found<'a> {
+    missing: Vec<&'a ObjectKey>,
+    pending: Vec<(Timestamp, &'a ObjectKey)>,
+    rejected: Vec<(&'a str, &'a ObjectKey)>,
+}
+
 impl Look {
-    /// What is said of the proxies of these pods.
-    fn statement(&self, pods: &BTreeSet<ObjectKey>) -> Statement {
-        let of = |wanted: fn(&ProxyState) -> bool| -> Vec<_> {
-            let state = |pod: &&ObjectKey| self.proxies.get(*pod).is_some_and(wanted);
-            pods.iter().filter(state).collect()
-        };
-        let missing: Vec<_> = pods.iter().filter(|pod| !self.proxies.contains_key(*pod)).collect();
-        let rejected = of(|state| matches!(state, ProxyState::Rejected(_)));
-        let pending = of(|state| *state == ProxyState::Pending);
-        let (holds, reason, message) = if pods.is_empty() {
+    fn found<'a>(&'a self, pods: &'a BTreeSet<ObjectKey>) -> Found<'a> {
+        let mut found = Found::default();
+        for pod in pods {
+            match self.proxies.get(pod) {
+                None => found.missing.push(pod),
+                Some(ProxyState::Pending(since)) => found.pending.push((*since, pod)),
+                Some(ProxyState::Rejected(words)) => found.rejected.push((words, pod)),
+                Some(ProxyState::Synced) => {}
+            }
+        }
+        found
+    }
+
+    /// What is said of so many proxies.
+    fn statement(&self, found: &Found<'_>, all: usize) -> Statement {
+        let Found { missing, pending, rejected } = found;
+        let (holds, reason, message) = if all == 0 {
             let message = "no ready pod with a proxy has the labels of a limit that is in force";
             (Some(false), reasons::NO_PROXIES, message.to_owned())
-        } else if let Some(first) = rejected.first() {
-            (Some(false), reasons::REJECTED, self.refusal(first, &rejected, pods.len()))
+        } else if let Some((words, _)) = rejected.first() {
+            let names = names(rejected.iter().map(|(_, pod)| *pod), all);
+            let message =
+                format!("refused, for limits or for other resources: {names}; the first says: {words}");
+            (Some(false), reasons::REJECTED, message)
         } else if let Some(failure) = self.failure.as_ref().filter(|_| !missing.is_empty()) {
             (None, reasons::ISTIOD_UNAVAILABLE, failure.clone())
         } else if self.restricted && !missing.is_empty() {
@@ -115,29 +149,16 @@ impl Look {
                            DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES";
             (None, reasons::NOT_VISIBLE, message.to_owned())
         } else if !missing.is_empty() {
-            let message = format!("not connected to istiod: {}", names(&missing, pods.len()));
-            (Some(false), reasons::PENDING, message)
+            let names = names(missing.iter().copied(), all);
+            (Some(false), reasons::PENDING, format!("not connected to istiod: {names}"))
         } else if !pending.is_empty() {
-            (Some(false), reasons::PENDING, format!("not answered yet: {}", names(&pending, pods.len())))
+            let names = names(pending.iter().map(|(_, pod)| *pod), all);
+            (Some(false), reasons::PENDING, format!("not answered yet: {names}"))
         } else {
-            (
-                Some(true),
-                reasons::PROGRAMMED,
-                "the proxies of all ready pods have taken the limits".to_owned(),
-            )
+            let message = "the proxies of all ready pods have taken what istiod has sent";
+            (Some(true), reasons::PROGRAMMED, message.to_owned())
         };
         Statement { condition: PROGRAMMED, holds, reason, message }
-    }
-
-    fn refusal(&self, first: &ObjectKey, rejected: &[&ObjectKey], all: usize) -> String {
-        let why = match self.proxies.get(first) {
-            Some(ProxyState::Rejected(why)) => &**why,
-            _ => "",
-        };
-        let names = names(rejected, all);
-        format!(
-            "refused what istiod sends, from limits or from other resources: {names}; the first says: {why}"
-        )
     }
 }
 
@@ -147,11 +168,11 @@ pub(super) fn awaited() -> Statement {
     Statement { condition: PROGRAMMED, holds: None, reason: reasons::PENDING, message }
 }
 
-/// Some of the `of` that there are, by name.
-fn names(pods: &[&ObjectKey], of: usize) -> String {
-    let names: Vec<_> = pods.iter().take(NAMED).map(|pod| &*pod.name).collect();
-    let more = if pods.len() > NAMED { ", …" } else { "" };
-    format!("{} of {of} proxies ({}{more})", pods.len(), names.join(", "))
+/// Some of the `all` that there are, by name.
+fn names<'a>(pods: impl ExactSizeIterator<Item = &'a ObjectKey>, all: usize) -> String {
+    let (count, more) = (pods.len(), if pods.len() > NAMED { ", …" } else { "" });
+    let names: Vec<_> = pods.take(NAMED).map(|pod| &*pod.name).collect();
+    format!("{count} of {all} proxies ({}{more})", names.join(", "))
 }
 
 fn later(at: Timestamp, by: SignedDuration) -> Timestamp {

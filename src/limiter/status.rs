@@ -60,7 +60,7 @@ impl Report {
     }
 
     /// Notes whether proxies have taken the limits; without a word on that, what was said of this spec before stands.
-    pub(super) fn programmed(&mut self, limiter: &SmartLimiter, statement: Option<Statement>) {
+    pub fn programmed(&mut self, limiter: &SmartLimiter, statement: Option<Statement>) {
         let before = limiter.status.as_ref().and_then(|status| find(&status.conditions, PROGRAMMED));
         let stands = before.is_some_and(|old| old.observed_generation == limiter.meta().generation);
         self.programmed = Some(match statement {
@@ -71,7 +71,8 @@ impl Report {
     }
 
     /// Whether no limit is in force.
-    pub(super) fn is_empty(&self) -> bool {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.limits.is_empty()
     }
 

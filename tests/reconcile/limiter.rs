@@ -10,8 +10,8 @@ use palisade::controllers::{
     Caches, Context, Error, LimiterCaches, LimiterContext, Mesh, Message, Metrics, Named, Switch,
     reconcile_limiter,
 };
-use palisade::graph::{Change, Debounce, Istiod, Labels, ObjectKey, Pod, Service};
-use palisade::limiter::MetricSettings;
+use palisade::graph::{Change, Debounce, Labels, ObjectKey, Pod, Service};
+use palisade::limiter::{MetricSettings, first_look};
 use palisade::sources::limiter_metrics::{self, LimiterMetrics, Readings};
 use palisade::sources::prometheus;
 use palisade::sources::proxy_status::{self, Looks, ProxyStatus};
@@ -43,6 +43,7 @@ struct Bench {
     source: LimiterMetrics,
     /// Who asks istiod what proxies say.
     proxies: ProxyStatus,
+    looks: Looks,
     limiters: Writer<SmartLimiter>,
     /// Kept, so that the graph's owner lives on, and so that the watch of `EnvoyFilter`s has shown nothing yet.
     _alive: (mpsc::Receiver<ObjectKey>, DropGuard, Writer<palisade::istio::EnvoyFilter>),
@@ -92,7 +93,7 @@ impl Bench {
         let context = context.knowing(asked.clone(), readings.clone(), Named::default());
         let looks = Looks::default();
         let context = context.looking(Some((looks.clone(), Debounce::DEFAULT)));
-        let proxies = proxies_over(&mesh, looks);
+        let proxies = proxies_over(&mesh, looks.clone());
         let (graph, told) = (mesh.observer().graph, Box::new(|_| ()) as _);
         let counted = limiter_metrics::Metrics::register(&mut Registry::default());
         let prometheus = prometheus::Settings::default();
@@ -100,7 +101,8 @@ impl Bench {
         let source = LimiterMetrics::new(asked, &prometheus, cluster, graph, kept, counted).unwrap();
         server.all.insert(LIMITER.to_owned(), limiter(&average()));
         let alive = (triggers, stop.drop_guard(), filter_writer);
-        let mut bench = Self { server, mesh, context, source, proxies, limiters: writer, _alive: alive };
+        let mut bench =
+            Self { server, mesh, context, source, proxies, looks, limiters: writer, _alive: alive };
         let service = Service { key: key(), selector: web(), ..Service::default() };
         bench.tell(Change::Service(service)).await;
         bench.tell(pod("web-1")).await;
@@ -114,10 +116,11 @@ impl Bench {
         self.mesh.settled().await;
     }
 
-    /// istiod is ready, or is not any more.
-    async fn istiod(&self, ready: bool) {
-        let istiod = Istiod { ready, since: jiff::Timestamp::now(), address: "127.0.0.1".parse().ok() };
-        self.tell(Change::Istiod(ObjectKey::new("istio-system", "istiod-1"), istiod)).await;
+    /// Waits until what was written last is pushed and answered.
+    async fn pushed(&self) {
+        let written = self.looks.written(&key()).unwrap();
+        let due = first_look(written, &Debounce::DEFAULT);
+        tokio::time::sleep(due.duration_since(jiff::Timestamp::now()).try_into().unwrap()).await;
     }
 
     fn watch_catches_up(&mut self) {
@@ -211,22 +214,33 @@ async fn limits_go_before_the_status_and_nothing_is_written_again() {
 
 /// What istiod says when it is there, the case `limits-taken` shows.
 #[tokio::test]
-async fn an_istiod_that_cannot_be_asked_is_told_once_and_limits_are_in_force_nevertheless() {
+async fn that_there_is_no_istiod_to_ask_is_told_once_and_limits_are_in_force_nevertheless() {
     let said = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
     let mut bench = Bench::new().await;
     bench.lines().await;
     assert_eq!(bench.said("Programmed"), said("Unknown", "Pending"));
-    bench.istiod(false).await;
+    bench.proxies.look().await;
+    assert_eq!(bench.lines().await, NOTHING, "it has had no time to push");
+    // It is pushed, and answered, after a little more than a second.
+    bench.pushed().await;
     bench.proxies.look().await;
     assert_eq!(bench.lines().await, [STATUS]);
     assert_eq!(bench.said("Programmed"), said("Unknown", "IstiodUnavailable"));
     assert_eq!(bench.ready(), said("True", "Limiting"));
     bench.proxies.look().await;
     assert_eq!(bench.lines().await, NOTHING);
-    bench.istiod(true).await;
-    // There is no token by which it would know us.
-    bench.proxies.look().await;
-    assert_eq!(bench.lines().await, NOTHING, "what was said stands until it has had time to push");
+}
+
+/// Else a filter that cannot be written would have istiod asked again and again.
+#[tokio::test]
+async fn what_was_not_written_is_not_looked_at() {
+    let mut bench = Bench::new().await;
+    bench.server.refuse = Some(("envoyfilters/", 409));
+    bench.look().await.unwrap();
+    assert_eq!(bench.looks.written(&key()), None);
+    bench.server.refuse = None;
+    bench.look().await.unwrap();
+    assert!(bench.looks.written(&key()).is_some());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::LimiterCaches;
-use crate::api::{SmartLimiter, reasons};
+use crate::api::{SmartLimiter, Statement, reasons};
 use crate::controllers::error::Error;
 use crate::controllers::mesh::Mesh;
 use crate::controllers::named::Named;
@@ -18,16 +18,14 @@ use crate::controllers::write::Writer;
 use crate::graph::{Debounce, ObjectKey};
 use crate::istio::EnvoyFilter;
 use crate::limiter::{
-    Input, Known, MetricSettings, Plan, Proxies, RateLimitService, filter_names, is_of, plan,
+    Input, Known, MetricSettings, Plan, Proxies, RateLimitService, Verdict, filter_names, first_look, is_of,
+    plan,
 };
 use crate::sources::limiter_metrics::Readings;
 use crate::sources::proxy_status::Looks;
 
 /// When it is looked again whether an `EnvoyFilter` that is in the way is gone: others' are not watched.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_mins(5);
-
-/// When there is to be a first look at what becomes of what was written: after istiod's debounce and a push in a mesh at rest.
-const FIRST_LOOK: SignedDuration = SignedDuration::from_millis(1500);
 
 /// What the reconciler of limiters works with.
 pub struct LimiterContext {
@@ -90,7 +88,7 @@ pub async fn reconcile(key: &ObjectKey, context: &LimiterContext) -> Result<Opti
     }
     context.readings.forget(key);
     if let Some((looks, _)) = &context.looks {
-        looks.forget(key);
+        looks.want(key, None);
     }
     Ok(None)
 }
@@ -98,25 +96,32 @@ pub async fn reconcile(key: &ObjectKey, context: &LimiterContext) -> Result<Opti
 impl LimiterContext {
     /// Limits go before the status, which says what is in force.
     async fn bring_about(&self, key: &ObjectKey, limiter: &SmartLimiter) -> Result<Option<Timestamp>, Error> {
-        let Plan { apply, delete, mut report, metrics, differing, hold, mut wake, look, .. } =
-            self.decide(key, limiter);
+        let plan = self.decide(key, limiter);
+        let Plan { apply, delete, mut report, metrics, differing, hold, mut wake, programmed, .. } = plan;
         self.readings.want(key, metrics, differing, Timestamp::now());
         if hold {
             return Ok(wake);
         }
+        let mut written = !delete.is_empty();
         for (filter, force) in &apply {
-            if let Err((reason, message)) = self.apply(filter, *force).await? {
-                report.leave_out(limiter, &filter.name_any(), reason, &message);
-                let again = Timestamp::now() + LOOK_AGAIN;
-                wake = Some(wake.map_or(again, |wake| wake.min(again)));
+            match self.apply(key, filter, *force).await? {
+                Ok(()) => written = true,
+                Err((reason, message)) => {
+                    report.leave_out(limiter, &filter.name_any(), reason, &message);
+                    let again = Timestamp::now() + LOOK_AGAIN;
+                    wake = Some(wake.map_or(again, |wake| wake.min(again)));
+                }
             }
         }
         for filter in &delete {
             self.writer.delete_filter(filter).await?;
+            self.wrote(key);
             self.caches.filters.deleted(&ObjectKey::of(filter.as_ref()), filter);
             info!(filter = %ObjectKey::of(filter.as_ref()), "limits are taken back");
         }
-        self.want(key, look, !apply.is_empty());
+        self.want(key, programmed.filter(|_| !report.is_empty()), written, |statement| {
+            report.programmed(limiter, statement);
+        });
         let (status, transitions) = report.status(limiter, Timestamp::now());
         if limiter.status.as_ref() != Some(&status) {
             self.caches.limiters.wrote(key, self.writer.status(limiter, &status).await?);
@@ -127,14 +132,28 @@ impl LimiterContext {
         Ok(wake)
     }
 
-    /// Says when there is to be a look at the proxies: later, if their limits were `written` just now.
-    fn want(&self, key: &ObjectKey, look: Option<Timestamp>, written: bool) {
-        let Some((looks, _)) = &self.looks else { return };
-        let now = Timestamp::now();
-        if written {
-            looks.wrote(key, now);
+    /// Tells what is known of the proxies, and says when there is to be a look at them. What was `written` just now nobody can
+    /// have taken.
+    fn want(
+        &self,
+        key: &ObjectKey,
+        verdict: Option<Verdict>,
+        written: bool,
+        tell: impl FnOnce(Option<Statement>),
+    ) {
+        let Some((looks, debounce)) = &self.looks else { return };
+        let first = || first_look(Timestamp::now(), debounce);
+        looks.want(key, verdict.as_ref().map(|verdict| if written { first() } else { verdict.look }));
+        if let Some(verdict) = verdict {
+            tell(verdict.statement.filter(|_| !written));
         }
-        looks.want(key, look.map(|look| if written { look.max(now + FIRST_LOOK) } else { look }));
+    }
+
+    /// Notes that the limiter's `EnvoyFilter`s are other ones from now on.
+    fn wrote(&self, key: &ObjectKey) {
+        if let Some((looks, _)) = &self.looks {
+            looks.wrote(key, Timestamp::now());
+        }
     }
 
     fn decide(&self, key: &ObjectKey, limiter: &SmartLimiter) -> Plan {
@@ -151,7 +170,6 @@ impl LimiterContext {
             look: look.as_deref(),
             written: looks.written(key),
             debounce: *debounce,
-            now: metrics.now,
         });
         plan(&Input { limiter, filters: &filters, graph: &graph, metrics, service, proxies })
     }
@@ -167,12 +185,14 @@ impl LimiterContext {
     /// Applies an `EnvoyFilter`; within, why it is not there although nothing failed.
     async fn apply(
         &self,
+        key: &ObjectKey,
         filter: &EnvoyFilter,
         force: bool,
     ) -> Result<Result<(), (&'static str, String)>, Error> {
         match self.writer.filter(filter, force).await {
             Ok(applied) => {
                 self.caches.filters.wrote(&ObjectKey::of(filter), applied);
+                self.wrote(key);
                 info!(filter = %ObjectKey::of(filter), "limits are applied");
                 Ok(Ok(()))
             }

@@ -1,74 +1,82 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::api::{Transition, reasons};
+use crate::api::{Statement, Transition, reasons};
 use crate::graph::{Debounce, Istiod, Proxy};
-use crate::limiter::{Look, Proxies, ProxyState};
+use crate::limiter::{Look, Proxies, ProxyState, first_look};
+
+/// The time.
+const NOW: i64 = 100;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("shop", name)
+}
+
 fn look(second: i64, states: &[(&str, ProxyState)]) -> Look {
-    let states = states.iter().map(|(pod, state)| (ObjectKey::new("shop", *pod), state.clone()));
-    Look { at: at(second), proxies: states.collect::<HashMap<_, _>>(), ..Look::default() }
+    let proxies = states.iter().map(|(pod, state)| (key(pod), state.clone())).collect();
+    Look { at: at(second), until: at(second), proxies, ..Look::default() }
 }
 
 fn synced() -> [(&'static str, ProxyState); 3] {
     ["a", "b", "c"].map(|pod| (pod, ProxyState::Synced))
 }
 
-/// What comes of `limiter`, written long ago, at second 100.
-fn looked(limiter: &SmartLimiter, look: Option<&Look>, written: Option<i64>) -> Plan {
-    let graph = mesh();
-    let filters: Vec<_> =
-        planned(limiter, &[], &graph).apply.into_iter().map(|(filter, _)| filter.into()).collect();
-    let proxies = Proxies { look, written: written.map(at), debounce: Debounce::DEFAULT, now: at(100) };
-    let (settings, none, differing) = (MetricSettings::default(), BTreeMap::new(), BTreeMap::new());
-    let metrics = Known { settings: &settings, readings: &none, differing: &differing, now: at(100) };
-    plan(&Input { limiter, filters: &filters, graph: &graph, metrics, service: None, proxies: Some(proxies) })
+/// All have taken them but for `b`.
+fn but(state: ProxyState) -> [(&'static str, ProxyState); 3] {
+    [("a", ProxyState::Synced), ("b", state), ("c", ProxyState::Synced)]
 }
 
-fn planned(limiter: &SmartLimiter, filters: &[Arc<EnvoyFilter>], graph: &Graph) -> Plan {
-    let (settings, none, differing) = (MetricSettings::default(), BTreeMap::new(), BTreeMap::new());
-    let metrics = Known { settings: &settings, readings: &none, differing: &differing, now: at(100) };
-    plan(&Input { limiter, filters, graph, metrics, service: None, proxies: None })
+fn rejected(words: &str) -> ProxyState {
+    ProxyState::Rejected(words.into())
+}
+
+/// What is planned when all `EnvoyFilter`s stand.
+fn looked(limiter: &SmartLimiter, look: Option<&Look>, written: Option<i64>, graph: &Graph) -> Plan {
+    let settings = MetricSettings::default();
+    let (none, differing) = (BTreeMap::new(), BTreeMap::new());
+    let metrics = Known { settings: &settings, readings: &none, differing: &differing, now: at(NOW) };
+    let mut input = Input { limiter, filters: &[], graph, metrics, service: None, proxies: None };
+    let filters: Vec<_> = plan(&input).apply.into_iter().map(|(filter, _)| filter.into()).collect();
+    let proxies = Proxies { look, written: written.map(at), debounce: Debounce::DEFAULT };
+    (input.filters, input.proxies) = (&filters, Some(proxies));
+    plan(&input)
 }
 
 /// What `Programmed` says then, when istiod is asked next, and what Events tell.
-fn told(limiter: &mut SmartLimiter, plan: Plan) -> (String, Option<i64>, Vec<Transition>) {
-    let next = plan.look.map(Timestamp::as_second);
-    let (status, transitions) = plan.report.status(limiter, at(100));
+fn told(limiter: &mut SmartLimiter, mut plan: Plan) -> (String, i64, Vec<Transition>) {
+    let verdict = plan.programmed.unwrap();
+    plan.report.programmed(limiter, verdict.statement);
+    let (status, transitions) = plan.report.status(limiter, at(NOW));
     let condition = status.conditions.iter().find(|condition| condition.type_ == "Programmed");
     let said =
         condition.map_or_else(String::new, |it| format!("{} {}: {}", it.status, it.reason, it.message));
     limiter.status = Some(status);
-    (said, next, transitions)
+    (said, verdict.look.as_second(), transitions)
 }
 
 #[test]
 fn proxies_have_taken_a_limit_when_istiod_says_so_of_all_of_them() {
-    let rejected = |words: &str| ProxyState::Rejected(words.into());
     let failed =
         Look { failure: Some("istio-system/istiod-1: no answer in time".to_owned()), ..look(99, &[]) };
+    let slow = Look { at: at(85), until: at(NOW), ..failed.clone() };
     let restricted = Look { restricted: true, ..look(99, &[]) };
+    let refused =
+        "False Rejected: refused, for limits or for other resources: 1 of 3 proxies (b); the first says: no";
+    let waits = |since| but(ProxyState::Pending(at(since)));
+    let awaited = "Unknown Pending: istiod is asked";
     for (what, look, expected, next) in [
         ("all have", look(99, &synced()), "True Programmed: the proxies of all ready pods", 399),
+        ("one refused", look(99, &but(rejected("no"))), refused, 159),
+        ("one has just been asked", look(99, &waits(99)), awaited, 104),
         (
-            "one refused",
-            look(
-                99,
-                &[("a", ProxyState::Pending), ("b", rejected("no such field")), ("c", ProxyState::Synced)],
-            ),
-            "False Rejected: refused what istiod sends, from limits or from other resources: 1 of 3 proxies (b); the first says: \
-             no such field",
-            159,
-        ),
-        (
-            "one has not answered",
-            look(99, &[("a", ProxyState::Synced), ("b", ProxyState::Pending), ("c", ProxyState::Synced)]),
+            "one does not answer",
+            look(99, &waits(80)),
             "False Pending: not answered yet: 1 of 3 proxies (b)",
             159,
         ),
@@ -84,81 +92,106 @@ fn proxies_have_taken_a_limit_when_istiod_says_so_of_all_of_them() {
             "Unknown IstiodUnavailable: istio-system/istiod-1: no answer",
             159,
         ),
-        ("istiod shows nobody else", restricted, "Unknown NotVisible: istiod does not show", 399),
+        ("it was waited for", slow, "Unknown IstiodUnavailable: istio-system/istiod-1: no answer", 145),
+        ("istiod shows nobody else", restricted, "Unknown NotVisible: istiod does not show", 159),
         ("nobody looked for a while", look(10, &synced()), "True Programmed: ", 310),
-        ("nobody looked since a pod came", look(10, &synced()[..2]), "Unknown Pending: istiod is asked", 100),
+        ("nobody looked since a pod came", look(10, &synced()[..2]), awaited, NOW),
     ] {
         let mut limiter = one(&json!({}));
-        let plan = looked(&limiter, Some(&look), None);
+        let plan = looked(&limiter, Some(&look), None, &mesh());
         let (said, asked, _) = told(&mut limiter, plan);
         assert!(said.starts_with(expected), "{what}: {said}");
-        assert_eq!(asked, Some(next), "{what}");
+        assert_eq!(asked, next, "{what}");
     }
 }
 
 #[test]
 fn a_look_tells_nothing_of_what_istiod_has_not_pushed_by_then() {
-    for (what, written, second, expected, next) in [
-        ("just pushed", Some(98), 99, "True Programmed", 399),
-        ("pushed meanwhile", Some(98), 98, "Unknown Pending", 100),
-        ("written just now", Some(100), 99, "Unknown Pending", 101),
-        ("never looked", None, -1, "Unknown Pending", 100),
+    let (yes, awaited, refused) = ("True Programmed", "Unknown Pending", "False Rejected");
+    let (well, ill) = (synced(), but(rejected("no")));
+    // What is written is pushed after 100 ms, and answered within a second.
+    for (what, written, second, states, expected, next) in [
+        ("it was pushed, and is looked at once more soon", Some(97), 99, &well, yes, 159),
+        ("it was pushed long ago", Some(30), 99, &well, yes, 399),
+        ("it is being pushed", Some(98), 99, &well, awaited, NOW),
+        ("it was written since", Some(100), 99, &well, awaited, 101),
+        ("a refusal is told at once", Some(98), 99, &ill, refused, 159),
+        ("a refusal of something older is not", Some(100), 99, &ill, awaited, 101),
     ] {
         let mut limiter = one(&json!({}));
-        let last = look(second, &synced());
-        let plan = looked(&limiter, (second >= 0).then_some(&last), written);
+        let plan = looked(&limiter, Some(&look(second, states)), written.map(i64::from), &mesh());
         let (said, asked, _) = told(&mut limiter, plan);
         assert!(said.starts_with(expected), "{what}: {said}");
-        assert_eq!(asked, Some(next), "{what}");
+        assert_eq!(asked, next, "{what}");
     }
+    let mut limiter = one(&json!({}));
+    let plan = looked(&limiter, None, None, &mesh());
+    let (said, asked, _) = told(&mut limiter, plan);
+    assert!(said.starts_with(awaited), "{said}");
+    assert_eq!(asked, NOW, "nobody has looked");
 }
 
 #[test]
-fn an_istiod_that_is_away_is_told_at_once() {
-    let mut graph = mesh();
-    let away = Istiod { ready: false, since: at(50), address: None };
-    graph.apply(Change::Istiod(ObjectKey::new("istio-system", "istiod-1"), away));
-    let look = Look { failure: Some("no istiod".to_owned()), ..look(100, &[]) };
-    let proxies =
-        Proxies { look: Some(&look), written: Some(at(99)), debounce: Debounce::DEFAULT, now: at(100) };
-    let verdict = proxies.judge(&BTreeSet::from([ObjectKey::new("shop", "a")]), graph.pushes());
-    assert_eq!(verdict.statement.unwrap().reason, reasons::ISTIOD_UNAVAILABLE);
+fn while_proxies_come_back_to_istiod_none_is_missed() {
+    let istiod = |ready, since| {
+        let istiod = Istiod { ready, since: at(since), address: None };
+        let mut graph = mesh();
+        graph.apply(Change::Istiod(ObjectKey::new("istio-system", "istiod-1"), istiod));
+        graph
+    };
+    let away = Look { failure: Some("no istiod".to_owned()), ..look(99, &[]) };
+    let back = Look { restricted: true, ..look(99, &[]) };
+    let awaited = "Unknown Pending";
+    for (what, graph, look, written, expected, next) in [
+        ("nobody is there", istiod(false, 50), &away, None, awaited, 130),
+        ("it came back just now", istiod(true, 80), &back, None, awaited, 110),
+        ("it came back a while ago", istiod(true, 60), &back, None, "Unknown NotVisible", 159),
+        ("nobody pushes", istiod(false, 50), &look(99, &synced()), Some(98), awaited, 131),
+        ("all are there", istiod(true, 99), &look(99, &synced()), None, "True Programmed", 399),
+    ] {
+        let mut limiter = one(&json!({}));
+        let plan = looked(&limiter, Some(look), written, &graph);
+        let (said, asked, _) = told(&mut limiter, plan);
+        assert!(said.starts_with(expected), "{what}: {said}");
+        assert_eq!(asked, next, "{what}");
+    }
 }
 
 #[test]
 fn what_was_said_stands_until_there_is_a_look_that_tells_otherwise() {
     let mut limiter = one(&json!({}));
-    let plan = looked(&limiter, Some(&look(99, &synced())), None);
+    let (graph, last) = (mesh(), look(99, &synced()));
+    let plan = looked(&limiter, Some(&last), None, &graph);
     told(&mut limiter, plan);
     let before = limiter.status.clone();
-    let plan = looked(&limiter, Some(&look(99, &synced())), Some(100));
-    let (said, _, transitions) = told(&mut limiter, plan);
-    assert!(said.starts_with("True Programmed"), "{said}");
-    assert_eq!((&limiter.status, transitions), (&before, vec![]), "nothing is written");
+    for (states, written) in [(synced(), Some(100)), (but(ProxyState::Pending(at(99))), None)] {
+        let plan = looked(&limiter, Some(&look(99, &states)), written, &graph);
+        let (said, _, transitions) = told(&mut limiter, plan);
+        assert!(said.starts_with("True Programmed"), "{said}");
+        assert_eq!((&limiter.status, transitions), (&before, vec![]), "nothing is written");
+    }
     limiter.metadata.generation = Some(4);
-    let plan = looked(&limiter, Some(&look(99, &synced())), Some(100));
+    let plan = looked(&limiter, Some(&last), Some(100), &graph);
     let (said, ..) = told(&mut limiter, plan);
     assert!(said.starts_with("Unknown Pending"), "of another spec: {said}");
 }
 
 #[test]
 fn events_tell_when_proxies_refuse_and_when_they_do_no_more() {
-    let refused =
-        [("a", ProxyState::Rejected("no".into())), ("b", ProxyState::Synced), ("c", ProxyState::Synced)];
-    let waits = [("a", ProxyState::Pending), ("b", ProxyState::Synced), ("c", ProxyState::Synced)];
+    let (well, refused, waits) = (synced(), but(rejected("no")), but(ProxyState::Pending(at(50))));
     let mut limiter = one(&json!({}));
     for (states, expected) in [
-        (&synced(), vec![(reasons::LIMITING, false)]),
+        (&well, vec![(reasons::LIMITING, false)]),
         (&refused, vec![(reasons::REJECTED, true)]),
         (&refused, vec![]),
         (&waits, vec![]),
-        (&synced(), vec![]),
+        (&well, vec![]),
         (&refused, vec![(reasons::REJECTED, true)]),
-        (&synced(), vec![(reasons::PROGRAMMED, false)]),
+        (&well, vec![(reasons::PROGRAMMED, false)]),
         (&waits, vec![]),
-        (&synced(), vec![]),
+        (&well, vec![]),
     ] {
-        let plan = looked(&limiter, Some(&look(99, states)), None);
+        let plan = looked(&limiter, Some(&look(99, states)), None, &mesh());
         let (_, _, transitions) = told(&mut limiter, plan);
         let told: Vec<_> = transitions.iter().map(|it| (it.reason, it.warning)).collect();
         assert_eq!(told, expected, "{states:?}");
@@ -168,37 +201,45 @@ fn events_tell_when_proxies_refuse_and_when_they_do_no_more() {
 #[test]
 fn where_there_is_no_limit_or_no_proxy_there_is_nothing_to_take() {
     let mut idle = one(&json!({ "condition": "false" }));
-    let plan = looked(&idle, Some(&look(99, &synced())), None);
-    assert_eq!(told(&mut idle, plan), (String::new(), None, vec![Transition::to(&idle_statement())]));
+    let plan = looked(&idle, Some(&look(99, &synced())), None, &mesh());
+    let (said, _, transitions) = told(&mut idle, plan);
+    let message = "no limit has a condition that holds".to_owned();
+    let ready = Statement { condition: crate::api::READY, holds: Some(true), reason: reasons::IDLE, message };
+    assert_eq!((said, transitions), (String::new(), vec![Transition::to(&ready)]));
 
     let mut graph = mesh();
+    let pods = |graph: &Graph| looked(&one(&json!({})), None, None, graph).pods;
+    let names: Vec<_> = pods(&graph).iter().map(|pod| pod.name.to_string()).collect();
+    assert_eq!(names, ["a", "b", "c"], "those that are ready");
     for name in ["a", "b", "c"] {
-        let labels = labels(&[("app", "web")]);
-        let key = ObjectKey::new("shop", name);
+        let (key, labels) = (key(name), labels(&[("app", "web")]));
         graph.apply(Change::Pod(Pod { key, labels, ready: true, proxy: Proxy::None, ..Pod::default() }));
     }
-    assert!(planned(&one(&json!({})), &[], &graph).pods.is_empty());
-    let of_all = planned(&one(&json!({})), &[], &mesh()).pods;
-    assert_eq!(of_all.iter().map(|pod| &*pod.name).collect::<Vec<_>>(), ["a", "b", "c"], "ready ones");
-}
-
-fn idle_statement() -> crate::api::Statement {
-    let message = "no limit has a condition that holds".to_owned();
-    crate::api::Statement { condition: crate::api::READY, holds: Some(true), reason: reasons::IDLE, message }
+    assert_eq!(pods(&graph), BTreeSet::new());
+    let mut limiter = one(&json!({}));
+    let plan = looked(&limiter, Some(&look(99, &synced())), None, &graph);
+    let (said, ..) = told(&mut limiter, plan);
+    assert!(said.starts_with("False NoProxies"), "{said}");
 }
 
 #[test]
-fn names_are_told_of_a_few_proxies() {
+fn a_few_proxies_are_told_by_name() {
     let mut graph = mesh();
     let names: Vec<_> = (0..5).map(|number| format!("e{number}")).collect();
     for name in &names {
         graph.apply(pod(name, "3", true));
     }
-    let states: Vec<_> = names.iter().map(|name| (&**name, ProxyState::Pending)).collect();
+    let states: Vec<_> = names.iter().map(|name| (&**name, ProxyState::Pending(at(50)))).collect();
     let look = look(99, &[&synced()[..], &states].concat());
-    let proxies = Proxies { look: Some(&look), written: None, debounce: Debounce::DEFAULT, now: at(100) };
-    let pods = graph.proxied_pods("shop", &labels(&[("app", "web")])).cloned().collect();
-    let verdict = proxies.judge(&pods, graph.pushes());
-    assert_eq!(verdict.statement.unwrap().message, "not answered yet: 5 of 8 proxies (e0, e1, e2, …)");
-    assert_eq!(verdict.look.duration_since(at(99)), SignedDuration::from_mins(1));
+    let mut limiter = one(&json!({}));
+    let plan = looked(&limiter, Some(&look), None, &graph);
+    let (said, ..) = told(&mut limiter, plan);
+    assert_eq!(said, "False Pending: not answered yet: 5 of 8 proxies (e0, e1, e2, …)");
+}
+
+#[test]
+fn what_is_written_is_looked_at_when_istiod_has_pushed_it_and_proxies_have_answered() {
+    let debounce = Debounce { after: SignedDuration::from_secs(3), ..Debounce::DEFAULT };
+    assert_eq!(first_look(at(10), &debounce), at(14));
+    assert_eq!(first_look(Timestamp::MAX, &debounce), Timestamp::MAX);
 }

@@ -52,7 +52,7 @@ impl Failure {
     pub(super) fn told(&self) -> String {
         match self {
             Self::Unreachable(_) => "it cannot be reached".to_owned(),
-            Self::Refused(status) => format!("it refused to answer ({:?})", status.code()),
+            Self::Refused(status) => format!("it gave no answer ({:?})", status.code()),
             other => other.to_string(),
         }
     }

@@ -50,7 +50,7 @@ impl Looks {
         self.lock().of.entry(limiter.clone()).or_default().written = Some(at);
     }
 
-    /// Says when there is to be a look for a limiter's sake, if ever.
+    /// Says when there is to be a look for a limiter's sake; `None` forgets it.
     pub fn want(&self, limiter: &ObjectKey, at: Option<Timestamp>) {
         let mut state = self.lock();
         let Some(at) = at else {
@@ -60,11 +60,6 @@ impl Looks {
         state.of.entry(limiter.clone()).or_default().wanted = Some(at);
         drop(state);
         self.0.more.notify_one();
-    }
-
-    /// Forgets a limiter.
-    pub fn forget(&self, limiter: &ObjectKey) {
-        self.lock().of.remove(limiter);
     }
 
     /// Waits until a look is due.
@@ -130,7 +125,7 @@ mod tests {
         looks.wrote(&now, at(12));
         assert_eq!(looks.written(&now), Some(at(12)));
         assert_eq!(looks.last().unwrap().at, at(11));
-        looks.forget(&now);
+        looks.want(&now, None);
         assert_eq!(looks.written(&now), None);
     }
 

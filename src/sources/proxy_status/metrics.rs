@@ -54,7 +54,7 @@ impl Metrics {
         for state in look.proxies.values() {
             let number = match state {
                 ProxyState::Synced => 0,
-                ProxyState::Pending => 1,
+                ProxyState::Pending(_) => 1,
                 ProxyState::Rejected(_) => 2,
             };
             counts[number].1 += 1;

@@ -16,6 +16,8 @@ mod reading;
 mod settings;
 mod wire;
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,8 +33,8 @@ pub use settings::{Settings, SettingsError};
 
 use crate::graph::{Graph, ObjectKey};
 use crate::limiter::Look;
-use client::{Client, Failure};
-use reading::{merge, read};
+use client::Client;
+use reading::{carry, merge, read};
 
 /// Istiods that are asked at once.
 const AT_ONCE: usize = 4;
@@ -84,13 +86,8 @@ impl ProxyStatus {
 
     /// Asks every istiod once, and tells those who wanted to know.
     pub async fn look(&self) {
-        let at = Timestamp::now();
-        let istiods: Vec<_> = {
-            let graph = self.graph.load();
-            let ready = graph.pushes().ready_istiods();
-            ready.map(|(key, address)| (key.clone(), address)).collect()
-        };
-        let mut look = Look { at, ..Look::default() };
+        let istiods = self.istiods();
+        let mut look = Look { at: Timestamp::now(), ..Look::default() };
         if istiods.is_empty() {
             look.failure = Some("no istiod that is ready runs in this cluster".to_owned());
         }
@@ -98,30 +95,49 @@ impl ProxyStatus {
             let answer = self.client.ask(&istiod, address).await;
             (istiod, answer)
         });
-        let mut answers = asking.buffer_unordered(AT_ONCE);
+        let (mut answers, mut failures) = (asking.buffer_unordered(AT_ONCE), BTreeMap::new());
         while let Some((istiod, answer)) = answers.next().await {
-            self.take_in(&istiod, answer, &mut look);
+            self.metrics.asked(answer.as_ref().err());
+            match answer {
+                Ok(resources) => self.take_in(resources, &mut look),
+                Err(failure) => {
+                    warn!(%istiod, %failure, "istiod does not tell what proxies say");
+                    failures.insert(istiod, failure);
+                }
+            }
         }
-        look.restricted = look.proxies.keys().all(|pod| pod.namespace == self.namespace);
+        // Of several always the same, else statuses would be written again and again.
+        if let Some((istiod, failure)) = failures.first_key_value() {
+            look.failure = Some(format!("{istiod}: {}", failure.told()));
+        }
+        self.publish(look);
+    }
+
+    fn istiods(&self) -> Vec<(ObjectKey, IpAddr)> {
+        let graph = self.graph.load();
+        let ready = graph.pushes().ready_istiods();
+        ready.map(|(key, address)| (key.clone(), address)).collect()
+    }
+
+    fn take_in(&self, resources: Vec<wire::Any>, look: &mut Look) {
+        let (at, mut of_others, mut any) = (look.at, false, false);
+        for (pod, state) in resources.into_iter().filter_map(|resource| read(resource, at)) {
+            any = true;
+            of_others |= pod.namespace != self.namespace;
+            merge(&mut look.proxies, pod, state);
+        }
+        look.restricted |= any && !of_others;
+    }
+
+    fn publish(&self, mut look: Look) {
+        if let Some(last) = self.looks.last() {
+            carry(&last, &mut look);
+        }
+        look.until = Timestamp::now();
         self.metrics.proxies(&look);
         debug!(proxies = look.proxies.len(), failure = ?look.failure, "istiod was asked what proxies say");
         for limiter in self.looks.publish(look) {
             (self.told)(limiter);
-        }
-    }
-
-    fn take_in(&self, istiod: &ObjectKey, answer: Result<Vec<wire::Any>, Failure>, look: &mut Look) {
-        self.metrics.asked(answer.as_ref().err());
-        match answer {
-            Ok(resources) => {
-                for (pod, state) in resources.into_iter().filter_map(read) {
-                    merge(&mut look.proxies, pod, state);
-                }
-            }
-            Err(failure) => {
-                warn!(%istiod, %failure, "istiod does not tell what proxies say");
-                look.failure = Some(format!("{istiod}: {}", failure.told()));
-            }
         }
     }
 }

@@ -81,6 +81,20 @@ pub async fn rejects_in_its_own_words(
     Ok(())
 }
 
+/// Waits until nothing is about to be said of the proxies of a namespace's limiters.
+pub async fn until_programmed(world: &World, namespace: &str) -> Result<()> {
+    until(&format!("the proxies of limiters in {namespace} have answered"), SOON, async || {
+        let get = ["get", "smartlimiters", "--namespace", namespace, "--output=json"];
+        let all: Value = serde_json::from_str(&world.mesh.kubectl(&get).await?)?;
+        let all = all["items"].as_array().cloned().unwrap_or_default();
+        let conditions = all.iter().filter_map(|it| it["status"]["conditions"].as_array()).flatten();
+        let mut pending = conditions.filter(|it| it["type"] == "Programmed" && it["reason"] == "Pending");
+        ensure!(pending.next().is_none(), "of some it is not known");
+        Ok(())
+    })
+    .await
+}
+
 /// Waits until each HTTP filter chain of a pod's listener has just one filter of each of so many limiters, and these have so
 /// many limits; connections that were open before filters came or went keep their chain until it is drained.
 pub async fn until_limits(world: &World, pod: &str, listener: &str, expected: &[usize]) -> Result<()> {

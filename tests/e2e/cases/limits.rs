@@ -5,7 +5,7 @@ use bed::cli::Component;
 use bed::wait::until;
 
 use crate::fixtures::{client, server};
-use crate::limited::{Limiter, admitted, limiter, rejects_in_its_own_words, until_limits};
+use crate::limited::{Limiter, admitted, limiter, rejects_in_its_own_words, until_limits, until_programmed};
 use crate::world::{PALISADE, SOON, World};
 
 const NS: &str = "limits";
@@ -221,6 +221,7 @@ async fn bad_input(world: &World) -> Result<()> {
 const OPERATOR: &str = "palisade-system/palisade";
 
 async fn nothing_is_written(world: &World) -> Result<()> {
+    until_programmed(world, NS).await?;
     let before = world.mesh.writes().await?;
     tokio::time::sleep(WATCHED).await;
     world.scale_operator(0).await?;
@@ -229,10 +230,11 @@ async fn nothing_is_written(world: &World) -> Result<()> {
     let late = [quota(1, "target: {port: 8080}")];
     limiter(world, NS, "late", &Limiter { selector: "app: other", ..Limiter::of(&late) }).await?;
     until_limits(world, &format!("{NS}/other"), "virtualInbound", &[1, 1]).await?;
-    world.until_limiter_said(NS, "late", "Ready", ("True", "Limiting")).await?;
+    world.until_limiter_said(NS, "late", "Programmed", ("True", "Programmed")).await?;
     let mut written = world.mesh.writes().await?.since(&before);
     written.retain(|kind, _| kind.starts_with("envoyfilters") || kind.starts_with("smartlimiters"));
-    let expected = [("envoyfilters", 1), ("smartlimiters", 1), ("smartlimiters/status", 1)];
+    // The status says that it limits, and then that the proxies have it.
+    let expected = [("envoyfilters", 1), ("smartlimiters", 1), ("smartlimiters/status", 2)];
     let expected = expected.map(|(kind, count)| (kind.to_owned(), count)).into();
     ensure!(written == expected, "written: {written:?}, expected: {expected:?}");
     Ok(())

@@ -8,7 +8,7 @@ use bed::mesh::{Load, PROMETHEUS_URL, Writes};
 use bed::wait::until;
 
 use crate::fixtures::{counted_client, server};
-use crate::limited::{Limiter, admitted, limiter, tokens, until_limits};
+use crate::limited::{Limiter, admitted, limiter, tokens, until_limits, until_programmed};
 use crate::world::{SOON, World};
 
 const NS: &str = "limits-metrics";
@@ -167,6 +167,7 @@ async fn gone(world: &World) -> Result<()> {
 }
 
 async fn nothing_is_written(world: &World) -> Result<()> {
+    until_programmed(world, NS).await?;
     let before = world.mesh.writes().await?;
     tokio::time::sleep(WATCHED).await;
     ensure_nothing_written(world, &before).await
