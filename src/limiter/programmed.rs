@@ -62,9 +62,9 @@ const FRESH: SignedDuration = SignedDuration::from_secs(5);
 const GRACE: SignedDuration = SignedDuration::from_secs(15);
 /// When proxies that may be about to answer are looked at again, ...
 const SOON: SignedDuration = SignedDuration::from_secs(5);
-/// ... and, if they are not, when all is looked at again that is amiss, or was written less than a minute ago.
+/// ... and, if they are not, when all is looked at again that is amiss and may pass, or was written less than a minute ago.
 const LATER: SignedDuration = SignedDuration::from_mins(1);
-/// When nothing is amiss: other resources may have a proxy refuse what comes.
+/// When what is said is likely to stay so. Other resources may have a proxy refuse what comes.
 const SETTLED: SignedDuration = SignedDuration::from_mins(5);
 /// How many proxies a message names.
 const NAMED: usize = 3;
@@ -102,9 +102,10 @@ impl Proxies<'_> {
             return again(later(look.at, SOON));
         }
         let statement = look.statement(&found, pods.len());
-        let is_well = [reasons::PROGRAMMED, reasons::NO_PROXIES].contains(&statement.reason);
+        let lasts =
+            [reasons::PROGRAMMED, reasons::NO_PROXIES, reasons::NOT_VISIBLE].contains(&statement.reason);
         let is_old = due.is_none_or(|due| look.at >= later(due, LATER));
-        let pause = if is_well && is_old { SETTLED } else { LATER };
+        let pause = if lasts && is_old { SETTLED } else { LATER };
         Verdict { statement: Some(statement), look: later(look.at, pause) }
     }
 }

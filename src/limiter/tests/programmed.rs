@@ -93,7 +93,7 @@ fn proxies_have_taken_a_limit_when_istiod_says_so_of_all_of_them() {
             159,
         ),
         ("it was waited for", slow, "Unknown IstiodUnavailable: istio-system/istiod-1: no answer", 145),
-        ("istiod shows nobody else", restricted, "Unknown NotVisible: istiod does not show", 159),
+        ("istiod shows nobody else", restricted, "Unknown NotVisible: istiod does not show", 399),
         ("nobody looked for a while", look(10, &synced()), "True Programmed: ", 310),
         ("nobody looked since a pod came", look(10, &synced()[..2]), awaited, NOW),
     ] {
@@ -145,7 +145,7 @@ fn while_proxies_come_back_to_istiod_none_is_missed() {
     for (what, graph, look, written, expected, next) in [
         ("nobody is there", istiod(false, 50), &away, None, awaited, 130),
         ("it came back just now", istiod(true, 80), &back, None, awaited, 110),
-        ("it came back a while ago", istiod(true, 60), &back, None, "Unknown NotVisible", 159),
+        ("it came back a while ago", istiod(true, 60), &back, None, "Unknown NotVisible", 399),
         ("nobody pushes", istiod(false, 50), &look(99, &synced()), Some(98), awaited, 131),
         ("all are there", istiod(true, 99), &look(99, &synced()), None, "True Programmed", 399),
     ] {
