@@ -53,7 +53,7 @@ pub struct SmartLimiterSpec {
     #[schemars(extend("maxProperties" = 32))]
     pub sets: BTreeMap<String, LimiterSet>,
 
-    /// Labels of the pods that the limits are for. Without any: the pods of the Service that has the limiter's name.
+    /// Labels of the pods that the limits are for. Without any: the pods of `host`, or of the Service that has the limiter's name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[x_kube(
         validation = Rule::new("self.all(k, self[k].matches('^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$'))")
@@ -68,8 +68,8 @@ pub struct SmartLimiterSpec {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gateway: bool,
 
-    /// A host of a `ServiceEntry` whose pods the limits are for. Slime finds their labels in a registry of its own; here
-    /// `workloadSelector` names them, and a limiter without it says so.
+    /// A host whose pods the limits are for, if `workloadSelector` does not say: those that the Service or the `ServiceEntry` of the
+    /// limiter's namespace selects that has the host. Slime finds their labels in a registry of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxLength" = 253))]
     pub host: Option<String>,

@@ -39,6 +39,12 @@ pub(super) fn of_entry(entry: &ServiceEntry) -> graph::ServiceEntry {
     graph::ServiceEntry {
         hosts: entry.spec.hosts.iter().map(|host| host.as_str().into()).collect(),
         export_to: ExportTo::parse(entry.spec.export_to.iter().map(String::as_str), &key.namespace),
+        selector: entry
+            .spec
+            .workload_selector
+            .as_ref()
+            .map(|of| Labels::from(&of.labels))
+            .unwrap_or_default(),
         own: is_own(entry).then(|| own(entry)),
         key,
     }

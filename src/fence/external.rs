@@ -74,6 +74,7 @@ fn build(key: &ObjectKey, host: &ExternalHost, owners: Vec<OwnerReference>) -> S
             ports: host.ports.iter().map(port).collect(),
             location: "MESH_EXTERNAL".to_owned(),
             resolution: "NONE".to_owned(),
+            ..ServiceEntrySpec::default()
         },
     }
 }

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use super::registry::discard;
-use super::{Change, Graph, HashMap, Labels, ObjectKey, Pod, Proxy};
+use super::{Change, Graph, HashMap, Labels, ObjectKey, Pod, Proxy, Service};
 
 /// What matters of a `SmartLimiter`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limiter {
     /// Its namespace and name.
     pub key: ObjectKey,
-    /// Labels of the pods that it is for; none: those of the Service of its name.
+    /// Labels of the pods that it is for; none: those of what has its host.
     pub selector: Labels,
+    /// The host whose pods it is for; none: that of the Service of its name.
+    pub host: Option<Arc<str>>,
 }
 
 /// What matters of a `DestinationRule`.
@@ -29,8 +31,8 @@ pub struct DestinationRule {
 /// The limiters of the mesh, what tells the pods that they are for, and the `EnvoyFilter`s that were written for them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Limiters {
-    /// Namespace → name → the labels that the limiter asks for.
-    selectors: HashMap<Arc<str>, OrdMap<Arc<str>, Labels>>,
+    /// Namespace → name → the limiter.
+    all: HashMap<Arc<str>, OrdMap<Arc<str>, Arc<Limiter>>>,
     /// Namespace → name → the rule.
     rules: HashMap<Arc<str>, OrdMap<Arc<str>, Arc<DestinationRule>>>,
     /// `EnvoyFilter` → the limiter.
@@ -43,13 +45,9 @@ impl Limiters {
     /// Takes in what concerns limiters.
     pub(super) fn apply(&mut self, change: Change) {
         match change {
-            Change::Limiter(Limiter { key, selector }) => {
-                put(&mut self.selectors, &key, selector);
-            }
-            Change::LimiterGone(key) => take(&mut self.selectors, &key),
-            Change::DestinationRule(rule) => {
-                put(&mut self.rules, &rule.key.clone(), Arc::new(rule));
-            }
+            Change::Limiter(limiter) => put(&mut self.all, &limiter.key.clone(), Arc::new(limiter)),
+            Change::LimiterGone(key) => take(&mut self.all, &key),
+            Change::DestinationRule(rule) => put(&mut self.rules, &rule.key.clone(), Arc::new(rule)),
             Change::DestinationRuleGone(key) => take(&mut self.rules, &key),
             Change::EnvoyFilter(key, limiter) => {
                 self.remove_filter(&key);
@@ -92,7 +90,7 @@ fn keys<V: Clone>(map: &HashMap<Arc<str>, OrdMap<Arc<str>, V>>) -> impl Iterator
 impl Graph {
     /// Every limiter, to find those that are gone after a fresh listing.
     pub fn limiter_keys(&self) -> impl Iterator<Item = ObjectKey> + '_ {
-        keys(&self.limiters.selectors)
+        keys(&self.limiters.all)
     }
 
     /// Every `DestinationRule`, to find those that are gone after a fresh listing.
@@ -112,13 +110,26 @@ impl Graph {
         names.map(move |name| ObjectKey { namespace: namespace.clone(), name: name.clone() })
     }
 
-    /// The labels of the pods that have a subset's name, by the `DestinationRule`s of the Service's namespace, in the order of
-    /// their names.
+    /// The labels of a limiter's pods: its own, or those of what has its host; none if nothing has.
     #[must_use]
-    pub fn subset(&self, service: &ObjectKey, name: &str) -> Option<&Labels> {
-        let host = self.registry.host_of(service);
-        let rules = self.limiters.rules.get(&service.namespace).into_iter().flat_map(OrdMap::values);
-        let rules = rules.filter(|rule| self.registry.full_name(&rule.host, &service.namespace) == host);
+    pub fn limited<'a>(&'a self, limiter: &'a Limiter) -> Option<&'a Labels> {
+        let of_host = || self.registry.pods_of(&limiter.key.namespace, &self.limited_host(limiter));
+        if limiter.selector.is_empty() { of_host() } else { Some(&limiter.selector) }
+    }
+
+    /// The full name of the host whose pods a limiter is for.
+    fn limited_host(&self, limiter: &Limiter) -> Arc<str> {
+        let own = limiter.host.as_ref().map(|host| self.registry.full_name(host, &limiter.key.namespace));
+        own.unwrap_or_else(|| self.registry.host_of(&limiter.key))
+    }
+
+    /// The labels of the pods of a limiter's host that have a subset's name, by the `DestinationRule`s of its namespace, in
+    /// the order of their names.
+    #[must_use]
+    pub fn subset(&self, limiter: &Limiter, name: &str) -> Option<&Labels> {
+        let (namespace, host) = (&limiter.key.namespace, self.limited_host(limiter));
+        let rules = self.limiters.rules.get(namespace).into_iter().flat_map(OrdMap::values);
+        let rules = rules.filter(|rule| self.registry.full_name(&rule.host, namespace) == host);
         let mut subsets = rules.flat_map(|rule| &rule.subsets);
         subsets.find(|(subset, _)| **subset == *name).map(|(_, labels)| labels)
     }
@@ -157,8 +168,18 @@ impl Graph {
                 self.limiters.filters.get(key).into_iter().chain([limiter]).cloned().collect()
             }
             Change::EnvoyFilterGone(key) => self.limiters.filters.get(key).into_iter().cloned().collect(),
-            Change::Service(service) => self.limiter_named(&service.key),
-            Change::ServiceGone(key) => self.limiter_named(key),
+            Change::Service(Service { key, .. }) | Change::ServiceGone(key) => {
+                self.limiting_host(&key.namespace, &[self.registry.host_of(key)])
+            }
+            Change::ServiceEntry(entry) => {
+                let old = self.registry.entry(&entry.key).into_iter();
+                let hosts: Vec<_> = old.chain([entry]).flat_map(|entry| entry.hosts.clone()).collect();
+                self.limiting_host(&entry.key.namespace, &hosts)
+            }
+            Change::ServiceEntryGone(key) => {
+                let old = self.registry.entry(key).map(|entry| &*entry.hosts);
+                self.limiting_host(&key.namespace, old.unwrap_or_default())
+            }
             Change::DestinationRule(rule) => {
                 let old = self.limiters.rule(&rule.key);
                 old.into_iter().chain([rule]).flat_map(|rule| self.limited_by(rule)).collect()
@@ -180,31 +201,26 @@ impl Graph {
         }
     }
 
-    /// The limiter of a Service's name, if there is one.
-    fn limiter_named(&self, service: &ObjectKey) -> BTreeSet<ObjectKey> {
-        let of_namespace = self.limiters.selectors.get(&service.namespace);
-        let there = of_namespace.is_some_and(|limiters| limiters.contains_key(&service.name));
-        there.then(|| service.clone()).into_iter().collect()
+    /// The limiters of a namespace that are for the pods of one of these hosts.
+    fn limiting_host(&self, namespace: &str, hosts: &[Arc<str>]) -> BTreeSet<ObjectKey> {
+        let limiters = self.limiters.all.get(namespace).into_iter().flat_map(OrdMap::values);
+        let limiters = limiters.filter(|limiter| hosts.contains(&self.limited_host(limiter)));
+        limiters.map(|limiter| limiter.key.clone()).collect()
     }
 
     fn limited_by(&self, rule: &DestinationRule) -> BTreeSet<ObjectKey> {
         let namespace = &rule.key.namespace;
-        let host = self.registry.full_name(&rule.host, namespace);
-        let service = ObjectKey::new(namespace.clone(), host.split('.').next().unwrap_or_default());
-        if self.registry.host_of(&service) == host { self.limiter_named(&service) } else { BTreeSet::new() }
+        self.limiting_host(namespace, &[self.registry.full_name(&rule.host, namespace)])
     }
 
     /// The limiters of which one of these is a ready pod.
     fn limiting(&self, pods: &[&Pod]) -> BTreeSet<ObjectKey> {
         let Some(first) = pods.first() else { return BTreeSet::new() };
-        let namespace = &first.key.namespace;
-        let limiters = self.limiters.selectors.get(namespace).into_iter().flatten();
-        let of = |name: &Arc<str>| ObjectKey { namespace: namespace.clone(), name: name.clone() };
-        let counts = |name: &Arc<str>, own: &Labels| {
-            let service = || self.registry.service(&of(name)).map(|service| &service.selector);
-            let selector = if own.is_empty() { service() } else { Some(own) };
+        let limiters = self.limiters.all.get(&first.key.namespace).into_iter().flat_map(OrdMap::values);
+        let counts = |limiter: &&Arc<Limiter>| {
+            let selector = self.limited(limiter);
             selector.is_some_and(|selector| pods.iter().any(|pod| pod.ready && pod.labels.satisfy(selector)))
         };
-        limiters.filter(|(name, own)| counts(name, own)).map(|(name, _)| of(name)).collect()
+        limiters.filter(counts).map(|limiter| limiter.key.clone()).collect()
     }
 }

@@ -49,6 +49,8 @@ pub struct ServiceEntry {
     pub hosts: Vec<Arc<str>>,
     /// The namespaces that see it.
     pub export_to: ExportTo,
+    /// The pods of its namespace that it stands for; empty if it has no selector.
+    pub selector: Labels,
     /// What matters besides, if Palisade wrote it.
     pub own: Option<OwnEntry>,
 }

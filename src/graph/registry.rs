@@ -245,6 +245,23 @@ impl Registry {
         self.services.get(key)
     }
 
+    /// The labels of the pods of a namespace that stand for `host`, by its Services and `ServiceEntry`s: none if no object of
+    /// the namespace defines the host, empty ones if none has a selector.
+    #[must_use]
+    pub fn pods_of(&self, namespace: &str, host: &str) -> Option<&Labels> {
+        let definers = self.definers.get(host)?.iter().filter(|definer| **definer.namespace() == *namespace);
+        let mut all = definers.filter_map(|definer| match definer {
+            Definer::Service(key) => self.services.get(key).map(|service| &service.selector),
+            Definer::ServiceEntry(key) => self.entries.get(key).map(|entry| &entry.selector),
+        });
+        let first = all.next()?;
+        if first.is_empty() {
+            Some(all.find(|labels| !labels.is_empty()).unwrap_or(first))
+        } else {
+            Some(first)
+        }
+    }
+
     /// The Service that has a host.
     pub(super) fn service_of(&self, host: &str) -> Option<&Service> {
         self.definers.get(host)?.iter().find_map(|definer| match definer {

@@ -2,6 +2,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::WorkloadSelector;
+
 /// The part of Istio's `ServiceEntry` that tells which hosts it adds to the registry, and that Palisade writes.
 #[derive(CustomResource, Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[kube(
@@ -29,6 +31,10 @@ pub struct ServiceEntrySpec {
     /// Whether its hosts are part of the mesh: `MESH_EXTERNAL` or `MESH_INTERNAL`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub location: String,
+
+    /// The pods of its namespace that it is served by, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_selector: Option<WorkloadSelector>,
 
     /// How a proxy finds an address: with `NONE` it connects to the one that the application called.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -33,7 +33,7 @@ pub use bucket::LONGEST_INTERVAL;
 pub use global::{DOMAIN, LIMIT_KEY, RateLimitService};
 pub use known::Known;
 pub use metric::{Answer, Handler, Metric, MetricSettings, POD_NAME, Reading, Resource, Source};
-pub use plan::{Input, Plan, filter_names, is_of, plan};
+pub use plan::{Input, Plan, facts, filter_names, is_of, plan};
 pub use programmed::{Look, Proxies, ProxyState, Verdict, first_look};
 pub use status::Report;
 pub use tokens::is_metric_name;

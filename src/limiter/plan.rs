@@ -19,7 +19,7 @@ use super::strategy::Kind;
 use super::target::Listeners;
 use crate::api::{Descriptor, LimiterSet, SmartLimiter, SmartLimiterSpec, reasons};
 use crate::fence::{MANAGED_BY, MANAGER};
-use crate::graph::{Graph, Labels, ObjectKey};
+use crate::graph::{Graph, Labels, Limiter, ObjectKey};
 use crate::istio::{EnvoyFilter, EnvoyFilterSpec, REVISION, WorkloadSelector};
 
 /// The subset of all pods.
@@ -107,29 +107,33 @@ pub fn plan(input: &Input<'_>) -> Plan {
     plan
 }
 
+/// What the graph needs to know of a limiter.
+#[must_use]
+pub fn facts(limiter: &SmartLimiter) -> Limiter {
+    let spec = &limiter.spec;
+    let host = spec.host.as_deref().filter(|host| !host.is_empty());
+    Limiter {
+        key: ObjectKey::of(limiter),
+        selector: Labels::from(&spec.workload_selector),
+        host: host.map(Into::into),
+    }
+}
+
 /// The labels of all pods of the limiter.
 fn base(input: &Input<'_>) -> Result<Labels, Refusal> {
-    let spec = &input.limiter.spec;
-    if !spec.workload_selector.is_empty() {
-        return Ok(Labels::from(&spec.workload_selector));
-    }
-    if let Some(host) = spec.host.as_ref().filter(|host| !host.is_empty()) {
-        let message = format!(
-            "spec.host does not say which proxies: name the labels of the pods of {host} in workloadSelector, \
-             such as those of its ServiceEntry's workloadSelector"
-        );
-        return Err(Refusal::not_supported(message));
-    }
-    let key = ObjectKey::of(input.limiter);
-    let missing =
-        |reason, what: &str| Refusal::new(reason, format!("{what}: name labels in workloadSelector"));
-    match input.graph.registry().service(&key) {
-        None => Err(missing(reasons::SERVICE_NOT_FOUND, "there is no Service of the limiter's name")),
-        Some(service) if service.selector.is_empty() => Err(missing(
-            reasons::SERVICE_WITHOUT_SELECTOR,
-            "the Service of the limiter's name has no selector",
-        )),
-        Some(service) => Ok(service.selector.clone()),
+    let limiter = facts(input.limiter);
+    let what = match &limiter.host {
+        Some(host) => format!("Service or ServiceEntry of the limiter's namespace with the host {host}"),
+        None => "Service of the limiter's name".to_owned(),
+    };
+    let refusal =
+        |reason, why: String| Err(Refusal::new(reason, format!("{why}: name labels in workloadSelector")));
+    match input.graph.limited(&limiter) {
+        None => refusal(reasons::SERVICE_NOT_FOUND, format!("there is no {what}")),
+        Some(labels) if labels.is_empty() => {
+            refusal(reasons::SERVICE_WITHOUT_SELECTOR, format!("the {what} has no selector"))
+        }
+        Some(labels) => Ok(labels.clone()),
     }
 }
 
@@ -206,7 +210,7 @@ pub(super) fn labels_of(input: &Input<'_>, base: &Labels, subset: &str) -> Resul
         return Ok(base.clone());
     }
     let refusal = |what: &str| Refusal::new(reasons::SUBSET_NOT_FOUND, format!("sets.{subset}: {what}"));
-    let found = input.graph.subset(&ObjectKey::of(input.limiter), subset);
+    let found = input.graph.subset(&facts(input.limiter), subset);
     let found = found
         .ok_or_else(|| refusal("no DestinationRule of the namespace has such a subset of the Service"))?;
     if found.iter().any(|(key, value)| base.get(key).is_some_and(|other| other != value)) {

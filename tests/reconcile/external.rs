@@ -87,6 +87,7 @@ impl Bench {
             hosts: vec![HOST.into()],
             export_to: ExportTo::Only(["shop".into()].into()),
             own: Some(OwnEntry { ports: [443].into(), owners }),
+            ..ServiceEntry::default()
         }))
         .await;
     }

@@ -12,6 +12,7 @@ use crate::controllers::operator::until;
 use crate::controllers::watch::{Kind, Watch, covered, only, reflected};
 use crate::graph::{self, Change, Labels, ObjectKey};
 use crate::istio::{DestinationRule, EnvoyFilter, Installation};
+use crate::limiter::facts;
 
 /// The objects that decisions about limits read in full.
 #[derive(Debug)]
@@ -60,10 +61,7 @@ pub(in crate::controllers) fn watch(
 }
 
 const LIMITERS: Kind<SmartLimiter> = Kind {
-    changed: |limiter| {
-        let selector = Labels::from(&limiter.spec.workload_selector);
-        Change::Limiter(graph::Limiter { key: ObjectKey::of(limiter), selector })
-    },
+    changed: |limiter| Change::Limiter(facts(limiter)),
     gone: Change::LimiterGone,
     known: |graph| graph.limiter_keys().collect(),
 };

@@ -43,6 +43,7 @@ fn own_entry(namespace: &str, host: &str, ports: &[u16]) -> Change {
         hosts: vec![host.into()],
         export_to: ExportTo::Only(BTreeSet::from([namespace.into()])),
         own: Some(OwnEntry { ports: ports.iter().copied().collect(), owners: BTreeSet::new() }),
+        ..ServiceEntry::default()
     })
 }
 
@@ -133,7 +134,12 @@ fn what_somebody_defines_where_the_namespace_sees_it_gets_no_entry() {
     let mut graph = under(policy());
     let export_to = ExportTo::Only(BTreeSet::from(["bank".into()]));
     let hosts = vec![API.into()];
-    graph.apply(Change::ServiceEntry(ServiceEntry { key: key("bank/user"), hosts, export_to, own: None }));
+    graph.apply(Change::ServiceEntry(ServiceEntry {
+        key: key("bank/user"),
+        hosts,
+        export_to,
+        ..ServiceEntry::default()
+    }));
     assert_eq!(judged(&graph, 1, API), Judgement::New, "it sees none of that");
     assert_eq!(judged(&graph, 3, API), Judgement::UnknownHost);
 }

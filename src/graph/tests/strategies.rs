@@ -47,7 +47,7 @@ fn some_service() -> impl Strategy<Value = Service> {
 fn some_entry() -> impl Strategy<Value = ServiceEntry> {
     let hosts: Vec<Arc<str>> = [REVIEWS, EXAMPLE, "*.example.com"].map(Into::into).into();
     (some_key(), prop::sample::subsequence(hosts, 0..=3), some_export())
-        .prop_map(|(key, hosts, export_to)| ServiceEntry { key, hosts, export_to, own: None })
+        .prop_map(|(key, hosts, export_to)| ServiceEntry { key, hosts, export_to, ..ServiceEntry::default() })
 }
 
 pub(super) const WORKLOADS: [&str; 2] = ["web", "api"];

@@ -3,9 +3,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{
-    config_of, configs, decide, decide_with, descriptor, limiter, mesh, one, pod, ready, rule, status,
+    config_of, configs, decide, decide_with, descriptor, labels, limiter, mesh, one, pod, ready, rule, status,
 };
-use crate::graph::{Change, Limiter, ObjectKey};
+use crate::graph::{Change, Limiter, ObjectKey, ServiceEntry};
 use crate::istio::{ConfigPatch, EnvoyFilter};
 use crate::limiter::Plan;
 
@@ -220,7 +220,7 @@ fn what_no_limit_needs_any_more_is_deleted() {
     );
     assert_eq!(
         (decide_with(&elsewhere, &stands, &mesh()).delete.len(), &*ready(&elsewhere).0),
-        (1, "NotSupported")
+        (1, "ServiceNotFound")
     );
 }
 
@@ -310,6 +310,41 @@ fn a_limiter_needs_pods_to_be_for() {
     let mut own = one(&json!({}));
     own.spec.workload_selector = [("app".to_owned(), "web".to_owned())].into();
     assert_eq!(decide_with(&own, &[], &graph).apply.len(), 1);
+}
+
+#[test]
+fn the_host_of_a_service_or_a_service_entry_says_which_pods() {
+    let entry = |namespace: &str, host: &str, selector: &[(&str, &str)]| {
+        Change::ServiceEntry(ServiceEntry {
+            key: ObjectKey::new(namespace, host),
+            hosts: vec![host.into()],
+            selector: labels(selector),
+            ..ServiceEntry::default()
+        })
+    };
+    let mut graph = mesh();
+    graph.apply(entry("shop", "pay.example.com", &[("app", "pay")]));
+    graph.apply(entry("shop", "bare.example.com", &[]));
+    graph.apply(entry("other", "far.example.com", &[("app", "far")]));
+    let (app, not_found, bare) = (Ok("web"), Err("ServiceNotFound"), Err("ServiceWithoutSelector"));
+    for (host, expected) in [
+        ("pay.example.com", Ok("pay")),
+        ("web", app),
+        ("web.shop.svc.cluster.local", app),
+        ("", app),
+        ("bare.example.com", bare),
+        ("far.example.com", not_found),
+        ("no.example.com", not_found),
+    ] {
+        let mut web = one(&json!({}));
+        web.spec.host = Some(host.to_owned());
+        let plan = decide_with(&web, &[], &graph);
+        let selected =
+            plan.apply.first().map(|(filter, _)| filter.spec.workload_selector.clone().unwrap().labels);
+        let reason = status(&web, &plan).conditions[0].reason.clone();
+        let found = selected.as_ref().map(|labels| &*labels["app"]).ok_or(&*reason);
+        assert_eq!(found, expected, "{host:?}");
+    }
 }
 
 #[test]

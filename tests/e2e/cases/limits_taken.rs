@@ -5,7 +5,7 @@ use bed::cli::Component;
 use bed::wait::until;
 
 use crate::fixtures::server;
-use crate::limited::{Limiter, limiter};
+use crate::limited::{Limiter, limiter, until_limits};
 use crate::world::{SOON, World};
 
 const NS: &str = "limits-taken";
@@ -25,6 +25,26 @@ spec:
       value:
         name: somebodys
         typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit}
+";
+
+const OF_A_HOST: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: pay, namespace: limits-taken}
+spec:
+  hosts: [pay.example.com]
+  ports: [{number: 8080, name: http, protocol: HTTP}]
+  resolution: STATIC
+  location: MESH_INTERNAL
+  workloadSelector: {labels: {app: other}}
+---
+apiVersion: microservice.slime.io/v1alpha2
+kind: SmartLimiter
+metadata: {name: pay, namespace: limits-taken}
+spec:
+  host: pay.example.com
+  target: {port: 8080}
+  sets: {_base: {descriptor: [{condition: 'true', action: {quota: '10', fill_interval: {seconds: 1}}}]}}
 ";
 
 /// The case. istiod has nothing to tell of rejections when it ends.
@@ -74,7 +94,19 @@ async fn taken(world: &World) -> Result<()> {
     world.mesh.kubectl(&["delete", "envoyfilter", "refused", "-n", NS]).await?;
     quota(world, "web", 30).await?;
     said(world, "web", ("True", "Programmed")).await.context("what was refused is gone")?;
-    events(world).await
+    events(world).await?;
+    of_a_host(world).await.context("the pods of a ServiceEntry")
+}
+
+/// A limiter has the pods of its host, as long as there is a `ServiceEntry` for it.
+async fn of_a_host(world: &World) -> Result<()> {
+    let (pod, listener) = (format!("{NS}/other"), "virtualInbound");
+    world.mesh.apply(OF_A_HOST).await?;
+    said(world, "pay", ("True", "Programmed")).await?;
+    until_limits(world, &pod, listener, &[1, 1]).await?;
+    world.mesh.kubectl(&["delete", "serviceentry", "pay", "-n", NS]).await?;
+    world.until_limiter_said(NS, "pay", "Ready", ("False", "ServiceNotFound")).await?;
+    until_limits(world, &pod, listener, &[1]).await
 }
 
 /// Waits for what `Programmed` says.
