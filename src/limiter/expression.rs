@@ -1,12 +1,14 @@
 //! The expressions of conditions and quotas: Slime's templates (`100/{{._base.pod}}`) and its calculator, and the same in the
 //! notation of CEL (`metrics["rate"] > 5 ? 100 : 10`).
 //!
-//! One grammar has both. It is that of CEL's numbers and truths, without what could grow: no strings, lists or macros, so what an
-//! expression costs is bounded by its length. Numbers are exact, and of one kind. Beyond Slime's, there are `>=`, `<=`, `==`, negative numbers and fractions: nothing is rounded on the way.
+//! One grammar has both. It is that of CEL's numbers and truths, their operators and functions, without what could grow: no strings, lists
+//! or macros, so what an expression costs is bounded by its length. Numbers are exact, and of one kind. Beyond Slime's, there are `>=`, `<=`,
+//! `==`, negative numbers and fractions: nothing is rounded on the way.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::function::Function;
 use super::ratio::Ratio;
 use super::tokens::{Token, tokens};
 
@@ -24,6 +26,7 @@ pub(super) enum Expression {
     /// The second if the first holds, else the third.
     Choice(Box<[Expression; 3]>),
     Both(Operator, Box<Expression>, Box<Expression>),
+    Call(Function, Vec<Expression>),
 }
 
 /// What is between two expressions.
@@ -41,6 +44,8 @@ pub(super) enum Operator {
     Minus,
     Times,
     Over,
+    /// What is left of a division, with the sign of what is divided.
+    Rest,
 }
 
 impl Operator {
@@ -51,7 +56,7 @@ impl Operator {
             Self::And => 1,
             Self::Greater | Self::Less | Self::AtLeast | Self::AtMost | Self::Equal | Self::Unequal => 2,
             Self::Plus | Self::Minus => 3,
-            Self::Times | Self::Over => 4,
+            Self::Times | Self::Over | Self::Rest => 4,
         }
     }
 
@@ -70,8 +75,12 @@ impl Operator {
             Self::Plus => left.add(right),
             Self::Minus => left.add(right.negated()?),
             Self::Times => left.times(right),
-            Self::Over if right.is_zero() => Some(Ratio::ZERO),
+            Self::Over | Self::Rest if right.is_zero() => Some(Ratio::ZERO),
             Self::Over => left.over(right),
+            Self::Rest => {
+                let times = Function::Int.apply(&[left.over(right)?])?;
+                left.add(right.times(times)?.negated()?)
+            }
         }
     }
 }
@@ -100,6 +109,7 @@ impl Expression {
             Self::Negated(of) | Self::Not(of) => of.material(),
             Self::Choice(all) => all.iter().flat_map(Self::material).collect(),
             Self::Both(_, left, right) => left.material().into_iter().chain(right.material()).collect(),
+            Self::Call(_, arguments) => arguments.iter().flat_map(Self::material).collect(),
         }
     }
 
@@ -118,6 +128,11 @@ impl Expression {
             }
             Self::Both(operator, left, right) => {
                 operator.apply(left.value(material)?, right.value(material)?).ok_or_else(large)
+            }
+            Self::Call(function, arguments) => {
+                let values: Vec<_> =
+                    arguments.iter().map(|of| of.value(material)).collect::<Result<_, _>>()?;
+                function.apply(&values).ok_or_else(large)
             }
         }
     }
@@ -161,6 +176,7 @@ fn single(rest: &mut &[Token], depth: usize) -> Result<Expression, String> {
         Token::Number(number) => Ok(Expression::Number(number)),
         Token::Material(name) => Ok(Expression::Material(name)),
         Token::Operator(Operator::Minus) => Ok(Expression::Negated(Box::new(single(rest, depth + 1)?))),
+        Token::Function(function) => call(function, rest, depth),
         Token::Not => Ok(Expression::Not(Box::new(single(rest, depth + 1)?))),
         Token::Open => {
             let within = whole(rest, depth + 1)?;
@@ -173,6 +189,30 @@ fn single(rest: &mut &[Token], depth: usize) -> Result<Expression, String> {
             }
         }
         token => Err(format!("{token} is not expected")),
+    }
+}
+
+/// Reads the arguments of a function.
+fn call(function: Function, rest: &mut &[Token], depth: usize) -> Result<Expression, String> {
+    let name = Token::Function(function);
+    if rest.first() != Some(&Token::Open) {
+        return Err(format!("{name} is not followed by a parenthesis"));
+    }
+    let mut arguments = Vec::new();
+    loop {
+        advance(rest);
+        arguments.push(whole(rest, depth + 1)?);
+        match rest.first() {
+            Some(Token::Comma) => {}
+            Some(Token::Close) => break,
+            _ => return Err(format!("the parenthesis after {name} is not closed")),
+        }
+    }
+    advance(rest);
+    if function.takes(arguments.len()) {
+        Ok(Expression::Call(function, arguments))
+    } else {
+        Err(format!("{name} does not take {} numbers", arguments.len()))
     }
 }
 

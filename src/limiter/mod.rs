@@ -10,6 +10,7 @@ mod bucket;
 mod connections;
 mod envoy_filter;
 mod expression;
+mod function;
 mod global;
 mod inputs;
 mod known;

@@ -1,6 +1,7 @@
 use std::fmt;
 
 use super::expression::Operator;
+use super::function::{FUNCTIONS, Function};
 use super::ratio::Ratio;
 
 /// The longest number, so that none is too large.
@@ -14,6 +15,8 @@ pub(super) enum Token {
     Number(Ratio),
     Material(String),
     Operator(Operator),
+    Function(Function),
+    Comma,
     Not,
     Open,
     Close,
@@ -22,8 +25,14 @@ pub(super) enum Token {
 }
 
 /// Words that are neither operators nor names.
-const MARKS: [(Token, &str); 5] =
-    [(Token::Open, "("), (Token::Close, ")"), (Token::Question, "?"), (Token::Colon, ":"), (Token::Not, "!")];
+const MARKS: [(Token, &str); 6] = [
+    (Token::Open, "("),
+    (Token::Close, ")"),
+    (Token::Question, "?"),
+    (Token::Colon, ":"),
+    (Token::Comma, ","),
+    (Token::Not, "!"),
+];
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,6 +44,10 @@ impl fmt::Display for Token {
                     OPERATORS.iter().rev().find(|(it, _)| it == operator).unwrap_or(&OPERATORS[0]);
                 write!(f, "{symbol}")
             }
+            Self::Function(function) => {
+                let found = FUNCTIONS.iter().find(|(it, _)| it == function);
+                write!(f, "{}", found.map_or("", |(_, name)| name))
+            }
             mark => {
                 let found = MARKS.iter().find(|(it, _)| it == mark);
                 write!(f, "{}", found.map_or("", |(_, symbol)| symbol))
@@ -44,7 +57,7 @@ impl fmt::Display for Token {
 }
 
 /// The longer ones first.
-const OPERATORS: [(Operator, &str); 14] = [
+const OPERATORS: [(Operator, &str); 15] = [
     (Operator::Or, "||"),
     (Operator::And, "&&"),
     (Operator::AtLeast, ">="),
@@ -59,6 +72,7 @@ const OPERATORS: [(Operator, &str); 14] = [
     (Operator::Minus, "-"),
     (Operator::Times, "*"),
     (Operator::Over, "/"),
+    (Operator::Rest, "%"),
 ];
 
 /// The words of an expression.
@@ -89,6 +103,11 @@ fn next(text: &str) -> Result<(Token, &str), String> {
     for (word, value) in [("true", 1), ("false", 0)] {
         if let Some(rest) = text.strip_prefix(word) {
             return Ok((Token::Number(Ratio::of(value)), rest));
+        }
+    }
+    for (function, name) in FUNCTIONS {
+        if let Some(rest) = text.strip_prefix(name) {
+            return Ok((Token::Function(function), rest));
         }
     }
     match text.strip_prefix("{{") {

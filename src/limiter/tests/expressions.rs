@@ -53,6 +53,16 @@ fn cels_notation_means_the_same() {
         ("1 != 2", (1, 1)),
         ("2 != 2 || {{._base.pod}} != 3", (0, 1)),
         ("true ? 1 : {{.none.pod}}", (1, 1)),
+        ("math.greatest(1, metrics['rate'], 2)", (5, 2)),
+        ("math.least(100 / subsets['v1'].pods, 40) + 1", (41, 1)),
+        ("math.greatest(7)", (7, 1)),
+        ("math.ceil(metrics['rate']) * 10 + math.floor(metrics['rate'])", (32, 1)),
+        ("math.round(2.5) - math.round(-2.5) + math.round(2.4)", (8, 1)),
+        ("math.abs(-1.5) == 1.5 && math.abs(1.5) == 1.5", (1, 1)),
+        ("int(-2.9) + int(2.9) + double(0.5)", (1, 2)),
+        ("7 % 3 + -7 % 3 + 7.5 % 2", (3, 2)),
+        ("7 % subsets['none'].pods", (0, 1)),
+        ("int(true ? 1.5 : 2)", (1, 1)),
     ] {
         assert_eq!(value(text), Ok(Ratio::new(expected.0, expected.1).unwrap()), "{text}");
     }
@@ -84,6 +94,13 @@ fn what_is_no_expression_is_refused_with_a_reason() {
         ("subsets['v1']", "write metrics["),
         ("metrics.exists(m, m > 1)", "write metrics["),
         ("'a' == 'a'", "cannot be understood"),
+        ("math.greatest()", ") is not expected"),
+        ("math.floor(1, 2)", "math.floor does not take 2 numbers"),
+        ("math.floor 1", "math.floor is not followed by a parenthesis"),
+        ("math.least(1, 2", "the parenthesis after math.least is not closed"),
+        ("math.sqrt(4)", "cannot be understood"),
+        ("1, 2", ", is not expected"),
+        (&"int(".repeat(40), "nested"),
         (&"1?1:".repeat(60), "nested"),
         (&deep, "nested"),
         (&long, "words"),
@@ -103,7 +120,7 @@ fn an_expression_tells_what_it_depends_on() {
 
 proptest! {
     #[test]
-    fn no_text_stops_the_reader(text in r#"[-+*/()<>=&|!?:{}.0-9a-z_ ]{0,60}|(metrics|subsets|é|\[|\]|"|'|\.pods|[a-z.]){0,20}"#) {
+    fn no_text_stops_the_reader(text in r#"[-+*/%,()<>=&|!?:{}.0-9a-z_ ]{0,60}|(int\(|math\.(greatest|round)\(|[-0-9.,)%]){0,20}|(metrics|subsets|é|\[|\]|"|'|\.pods|[a-z.]){0,20}"#) {
         let _ = value(&text);
     }
 }
