@@ -1,5 +1,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::core::PartialObjectMeta;
 
 use super::watch::Kind;
 use crate::graph::{Change, Istiod, ObjectKey};
@@ -13,6 +15,11 @@ pub(super) const ISTIODS: Kind<Pod> = Kind {
     gone: |key| Change::IstiodGone(key, Timestamp::now()),
     known: |graph| graph.pushes().istiods().cloned().collect(),
 };
+
+/// That they change is all that is asked: istiod hears of it too, often when pods and Services have long been still, as when
+/// the slices of a deleted namespace are collected.
+pub(super) const ENDPOINTS: Kind<PartialObjectMeta<EndpointSlice>> =
+    Kind { changed: |_| Change::Endpoints, gone: |_| Change::Endpoints, known: |_| Vec::new() };
 
 fn istiod(pod: &Pod) -> Istiod {
     let mut conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();

@@ -36,7 +36,7 @@ impl Caches {
 }
 
 /// How many kinds are watched here.
-pub(super) const KINDS: usize = 13;
+pub(super) const KINDS: usize = 14;
 
 /// Watches everything that decisions rest on, until `stop` is cancelled.
 pub(super) fn start(
@@ -62,6 +62,7 @@ pub(super) fn start(
         watch.follow(fences, FENCES),
         watch.follow(sidecars, SIDECARS),
         watch.follow(istiods, control_plane::ISTIODS),
+        watch.follow(watch.events(), control_plane::ENDPOINTS),
         watch.follow(watch.optional_events(), declarations::POLICIES),
         watch.follow(watch.optional_events(), gateway_routes::HTTP),
         watch.follow(watch.optional_events(), gateway_routes::GRPC),

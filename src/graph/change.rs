@@ -64,6 +64,8 @@ pub enum Change {
     Istiod(ObjectKey, Istiod),
     /// A pod of istiod is gone, as was heard at this time.
     IstiodGone(ObjectKey, Timestamp),
+    /// Where some host is served changed: of no matter here but for when istiod pushes.
+    Endpoints,
     /// At this time the API server could not be heard.
     Disturbed(Timestamp),
     /// A call was seen.

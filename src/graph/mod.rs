@@ -237,6 +237,7 @@ impl Graph {
                 self.apply_to_pushes(change);
                 BTreeSet::new()
             }
+            Change::Endpoints => BTreeSet::new(),
             Change::Call(call) => self.learn(&call),
             Change::PassedThrough(call, seen) => self.pass_through(&call, seen),
             Change::Covered(covered) => self.cover(covered),

@@ -146,6 +146,7 @@ impl Objects {
             | Change::Istiod(..)
             | Change::IstiodGone(..)
             | Change::Disturbed(_)
+            | Change::Endpoints
             | Change::Covered(_)
             | Change::HistoryTold(_)
             | Change::Forget(..)

@@ -58,6 +58,7 @@ fn what_istiod_does_not_hear_of_delays_no_push() {
         (Change::Forget(key("client"), Vec::new()), false),
         (pod(false), false),
         (pod(true), true),
+        (Change::Endpoints, true),
         (Change::SidecarGone(key("client")), true),
         (Change::DestinationRuleGone(key("client")), true),
     ] {

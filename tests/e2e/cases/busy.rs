@@ -1,6 +1,6 @@
-//! Something changes all the time, so that istiod takes all changes of ten seconds together (its
-//! `PILOT_DEBOUNCE_MAX`). Hosts are learned under load meanwhile, and no call fails: a host's route must not come to
-//! the proxies in the same push as its cluster.
+//! Something changes all the time, `ServiceEntry`s at first, then `EndpointSlice`s alone, so that istiod takes all changes of ten
+//! seconds together (its `PILOT_DEBOUNCE_MAX`). Hosts are learned under load meanwhile, and no call fails: a host's route must
+//! not come to the proxies in the same push as its cluster.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use bed::cli::Component;
 use bed::wait::until;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::fixtures::{client, server};
@@ -31,15 +31,19 @@ const APART: Duration = Duration::from_secs(2);
 pub async fn run(world: &World) -> Result<()> {
     world.mesh.namespace(NS, true).await?;
     let servers = (1..=SERVERS).map(|number| server(NS, &name(number), &[("http", 8080)]));
-    let manifests: Vec<_> = servers.chain([client(NS, "client")]).chain(NOISES.map(entry)).collect();
+    let noises = NOISES.iter().flat_map(|name| [entry(name), slice(name)]);
+    let manifests: Vec<_> = servers.chain([client(NS, "client"), SERVED.to_owned()]).chain(noises).collect();
     world.mesh.apply(&manifests.join("\n---\n")).await?;
     world.mesh.rollout(NS).await?;
     world.fence(NS, "client", "{enable: true, workloadSelector: {labels: {app: client}}}").await?;
 
     let before = late_pushes(world).await?;
-    let noise = NOISES.map(|name| Noise::start(world, name));
+    let mut noise = NOISES.map(|name| Noise::of_entry(world, name));
     let mut loads = Vec::new();
     for number in 1..=SERVERS {
+        if number == SERVERS / 2 {
+            noise = NOISES.map(|name| Noise::of_slice(world, name));
+        }
         loads.push(world.mesh.load(CALLER, &[&url(number)], &LOAD).await?);
         tokio::time::sleep(APART).await;
     }
@@ -85,18 +89,55 @@ fn entry(name: &str) -> String {
     )
 }
 
+/// What serves the slices' addresses, of which no pod tells.
+const SERVED: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: served, namespace: busy}
+spec: {ports: [{name: http, port: 80}]}
+";
+
+/// The same of a slice.
+fn slice(name: &str) -> String {
+    format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+         metadata: {{name: {name}, namespace: {NS}, labels: {{kubernetes.io/service-name: served}}}}\n\
+         endpoints: []\nports: [{{name: http, port: 80}}]\n"
+    )
+}
+
 /// Changes that go on while this lives.
 struct Noise(JoinHandle<()>);
 
 impl Noise {
-    fn start(world: &World, name: &'static str) -> Self {
+    fn of_entry(world: &World, name: &'static str) -> Self {
         let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "ServiceEntry");
+        let endpoint = |number| json!({ "address": "192.0.2.1", "weight": number });
+        Self::start(world, &kind, name, move |number| json!({ "spec": { "endpoints": [endpoint(number)] } }))
+    }
+
+    fn of_slice(world: &World, name: &'static str) -> Self {
+        let kind = GroupVersionKind::gvk("discovery.k8s.io", "v1", "EndpointSlice");
+        let address = |number| format!("192.0.2.{}", number % 250 + 1);
+        Self::start(
+            world,
+            &kind,
+            name,
+            move |number| json!({ "endpoints": [{ "addresses": [address(number)] }] }),
+        )
+    }
+
+    fn start(
+        world: &World,
+        kind: &GroupVersionKind,
+        name: &'static str,
+        state: impl Fn(u32) -> Value + Send + 'static,
+    ) -> Self {
         let api: Api<DynamicObject> =
-            Api::namespaced_with(world.mesh.client().clone(), NS, &ApiResource::from_gvk(&kind));
+            Api::namespaced_with(world.mesh.client().clone(), NS, &ApiResource::from_gvk(kind));
         Self(tokio::spawn(async move {
             for number in 1_u32.. {
-                let endpoint = json!({ "address": "192.0.2.1", "weight": number });
-                let patch = Patch::Merge(json!({ "spec": { "endpoints": [endpoint] } }));
+                let patch = Patch::Merge(state(number));
                 let options = PatchParams::default();
                 let patched = api.patch(name, &options, &patch);
                 if let (Err(error), ()) = tokio::join!(patched, tokio::time::sleep(EVERY)) {
