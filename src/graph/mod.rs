@@ -58,6 +58,7 @@ pub use limiters::{DestinationRule, Limiter};
 pub use mesh_wide::{MeshConfig, MeshWide};
 pub use objects::{EgressHost, Service, ServiceEntry};
 pub use policies::{Authority, Policy};
+pub(crate) use pushes::later;
 pub use pushes::{Debounce, Istiod, Pushes};
 pub use registry::Registry;
 pub use routes::{Asked, Audience, Source, VirtualService};

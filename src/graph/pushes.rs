@@ -76,8 +76,7 @@ impl Pushes {
         let back = |at: Timestamp| later(at, debounce.reconnect);
         // One that comes and goes again and again must not stop everything.
         let changed = self.changed.map(|changed| back(changed).min(back(back(at))));
-        let away = if self.is_away() { Some(now) } else { self.away };
-        [Some(pushed), changed, away.map(back)].into_iter().flatten().max().unwrap_or(pushed)
+        [Some(pushed), changed, self.away(now).map(back)].into_iter().flatten().max().unwrap_or(pushed)
     }
 
     /// The pods of istiod, to find those that are gone after a fresh listing.
@@ -88,8 +87,7 @@ impl Pushes {
     /// When proxies have had time to come back to istiod from what last happened to it, if anything has.
     #[must_use]
     pub fn back(&self, now: Timestamp, debounce: &Debounce) -> Option<Timestamp> {
-        let away = if self.is_away() { Some(now) } else { self.away };
-        self.changed.max(away).map(|at| later(at, debounce.reconnect))
+        self.changed.max(self.away(now)).map(|at| later(at, debounce.reconnect))
     }
 
     /// The pods of istiod that can be connected to, and where they are.
@@ -101,6 +99,11 @@ impl Pushes {
     /// Whether there is an istiod, and no proxy can connect to it. Where none runs in the cluster, nothing is known of it.
     fn is_away(&self) -> bool {
         !self.istiods.is_empty() && self.istiods.values().all(|istiod| !istiod.ready)
+    }
+
+    /// When istiod, or the API server that it listens to, was away last.
+    fn away(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.is_away() { Some(now) } else { self.away }
     }
 
     /// Notes that something changed.
@@ -178,6 +181,7 @@ impl Graph {
     }
 }
 
-fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+/// The time that is `by` later; the last one there is, if that is too late.
+pub(crate) fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{PROGRAMMED, Statement, reasons};
-use crate::graph::{Debounce, ObjectKey, Pushes};
+use crate::graph::{Debounce, ObjectKey, Pushes, later};
 
 /// What istiod told of the proxies that are connected to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -174,8 +174,4 @@ fn names<'a>(pods: impl ExactSizeIterator<Item = &'a ObjectKey>, all: usize) -> 
     let (count, more) = (pods.len(), if pods.len() > NAMED { ", …" } else { "" });
     let names: Vec<_> = pods.take(NAMED).map(|pod| &*pod.name).collect();
     format!("{count} of {all} proxies ({}{more})", names.join(", "))
-}
-
-fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
-    at.saturating_add(by).unwrap_or(at)
 }

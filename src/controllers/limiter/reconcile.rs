@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::LimiterCaches;
-use crate::api::{SmartLimiter, Statement, reasons};
+use crate::api::{SmartLimiter, reasons};
 use crate::controllers::error::Error;
 use crate::controllers::mesh::Mesh;
 use crate::controllers::named::Named;
@@ -18,8 +18,7 @@ use crate::controllers::write::Writer;
 use crate::graph::{Debounce, ObjectKey};
 use crate::istio::EnvoyFilter;
 use crate::limiter::{
-    Input, Known, MetricSettings, Plan, Proxies, RateLimitService, Verdict, filter_names, first_look, is_of,
-    plan,
+    Input, Known, MetricSettings, Plan, Proxies, RateLimitService, filter_names, first_look, is_of, plan,
 };
 use crate::sources::limiter_metrics::Readings;
 use crate::sources::proxy_status::Looks;
@@ -119,9 +118,12 @@ impl LimiterContext {
             self.caches.filters.deleted(&ObjectKey::of(filter.as_ref()), filter);
             info!(filter = %ObjectKey::of(filter.as_ref()), "limits are taken back");
         }
-        self.want(key, programmed.filter(|_| !report.is_empty()), written, |statement| {
-            report.programmed(limiter, statement);
-        });
+        let verdict = programmed.filter(|_| !report.is_empty());
+        self.want(key, verdict.as_ref().map(|verdict| verdict.look), written);
+        if let Some(verdict) = verdict {
+            // What was written just now nobody can have taken.
+            report.programmed(limiter, verdict.statement.filter(|_| !written));
+        }
         let (status, transitions) = report.status(limiter, Timestamp::now());
         if limiter.status.as_ref() != Some(&status) {
             self.caches.limiters.wrote(key, self.writer.status(limiter, &status).await?);
@@ -132,20 +134,13 @@ impl LimiterContext {
         Ok(wake)
     }
 
-    /// Tells what is known of the proxies, and says when there is to be a look at them. What was `written` just now nobody can
-    /// have taken.
-    fn want(
-        &self,
-        key: &ObjectKey,
-        verdict: Option<Verdict>,
-        written: bool,
-        tell: impl FnOnce(Option<Statement>),
-    ) {
-        let Some((looks, debounce)) = &self.looks else { return };
-        let first = || first_look(Timestamp::now(), debounce);
-        looks.want(key, verdict.as_ref().map(|verdict| if written { first() } else { verdict.look }));
-        if let Some(verdict) = verdict {
-            tell(verdict.statement.filter(|_| !written));
+    /// Says when there is to be a look at the proxies: of what was `written` just now, when that has come to them.
+    fn want(&self, key: &ObjectKey, look: Option<Timestamp>, written: bool) {
+        if let Some((looks, debounce)) = &self.looks {
+            looks.want(
+                key,
+                look.map(|look| if written { first_look(Timestamp::now(), debounce) } else { look }),
+            );
         }
     }
 
