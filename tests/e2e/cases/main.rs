@@ -31,6 +31,7 @@ mod limits_under_way;
 mod live;
 mod mute;
 mod names;
+mod network;
 mod observe;
 mod policy;
 mod prometheus;
@@ -80,6 +81,7 @@ fn main() -> Result<()> {
         })
     };
     let cases = vec![
+        case("network", |world| network::run(world).boxed_local()),
         case("protocols", |world| protocols::run(world).boxed_local()),
         case("names", |world| names::run(world).boxed_local()),
         case("routes", |world| routes::run(world).boxed_local()),
