@@ -2,6 +2,10 @@ use jiff::Timestamp;
 
 use super::pace::Pace;
 use super::{Scope, Timings};
+use crate::graph::later;
+
+/// For how many settle times after the first of the hosts that settle others may join them: three times, then, at most.
+const JOINED_FOR: i32 = 5;
 
 /// What a workload's proxies are told, and since when: the state of a `Sidecar`.
 ///
@@ -16,6 +20,8 @@ pub struct Egress {
     pub keep: Scope,
     /// When `keep` last got hosts that had no cluster before.
     pub clusters_added: Option<Timestamp>,
+    /// When the first of the hosts got its cluster that settle together, while any do.
+    pub warming_since: Option<Timestamp>,
     /// When `route` last lost hosts.
     pub routes_removed: Option<Timestamp>,
     /// When `route` last got hosts out of a `keep` that stayed: what the next ones of a burst wait upon.
@@ -43,6 +49,7 @@ impl Egress {
             route: Scope::Everything,
             keep: Scope::nothing(),
             clusters_added: None,
+            warming_since: None,
             routes_removed: None,
             routes_added: None,
             diverted: false,
@@ -100,7 +107,8 @@ impl Egress {
         let grown = if waiting.is_some() { Scope::nothing() } else { warm };
         let route = target.intersection(&self.route).union(&grown);
         // While some hosts settle, further ones wait: that makes a burst few writes.
-        let cold = if waiting.is_some() { Scope::nothing() } else { target.beyond(&self.clusters()) };
+        let joins = waiting.is_none_or(|ready| self.may_be_joined(ready, pace));
+        let cold = if joins { target.beyond(&self.clusters()) } else { Scope::nothing() };
 
         let mut next = self.clone();
         if route != self.route {
@@ -114,7 +122,9 @@ impl Egress {
         if !cold.is_nothing() {
             next.keep = next.keep.union(&cold);
             next.clusters_added = Some(now);
+            next.warming_since = self.warming_since.filter(|_| waiting.is_some()).or(Some(now));
         }
+        next.warming_since = next.warming_since.filter(|_| !next.keep.is_nothing());
         next.routes_added = next.routes_added.filter(|_| !next.keep.is_nothing());
         next.widened = (next.route == Scope::Everything).then_some(now);
         Step { wake: next.wake(target, pace), egress: next }
@@ -126,7 +136,26 @@ impl Egress {
         let draining = !self.keep.is_within(target);
         let ready = self.ready_at(pace).filter(|_| warming);
         let drained = self.drained_at(pace).filter(|_| draining);
-        ready.into_iter().chain(drained).chain(self.turning_until(pace)).min()
+        let others = warming && !target.is_within(&self.clusters());
+        let joined = self.joined_at(pace).filter(|at| others && *at > pace.now);
+        [ready, joined, drained, self.turning_until(pace)].into_iter().flatten().min()
+    }
+
+    /// Whether further hosts may get their clusters though some settle until `ready`, and begin anew with that. They may
+    /// where istiod has no pause to push in: in its next push they come together. Where it has, nobody is held up for
+    /// others.
+    fn may_be_joined(&self, ready: Timestamp, pace: &Pace<'_>) -> bool {
+        let unpushed = ready.duration_since(pace.now) * 2 > pace.timings.settle;
+        unpushed && self.joined_at(pace).is_some_and(|at| at <= pace.now)
+    }
+
+    /// When others may join the hosts that settle: each time twice as long after the first of them as the time before, so
+    /// that it is few writes, and only for a while, so that the first does not wait for ever.
+    fn joined_at(&self, pace: &Pace<'_>) -> Option<Timestamp> {
+        let settle = pace.timings.settle;
+        let (first, last) = (self.warming_since?, self.clusters_added?);
+        let at = later(pace.had(last), last.duration_since(first).max(settle));
+        Some(at).filter(|at| *at < later(first, settle * JOINED_FOR))
     }
 
     /// When hosts of `keep` may be routed to: once their clusters are warm, and a settle time after those before

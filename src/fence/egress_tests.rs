@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::egress::Step;
 use super::pace::Pace;
 use super::{Egress, Scope, Timings};
-use crate::graph::{Debounce, Pushes};
+use crate::graph::{Change, Debounce, Graph, ObjectKey, Pushes};
 
 const TIMINGS: Timings = Timings {
     settle: SignedDuration::from_millis(300),
@@ -104,6 +104,35 @@ fn a_burst_waits_for_the_host_that_settles_and_then_goes_in_one_write() {
     assert_eq!((&busy.egress, busy.wake), (&warm, Some(at(300))));
     let next = warm.advance(&hosts(&["a", "b", "c", "d"]), &pace(at(300))).egress;
     assert_eq!((next.route, next.keep), (hosts(&["a", "b"]), hosts(&["c", "d"])));
+}
+
+#[test]
+fn while_istiod_has_no_pause_to_push_in_others_join_the_host_that_settles() {
+    let (all, mut graph) = (hosts(&["a", "b", "c", "d"]), Graph::new("cluster.local"));
+    let mut look = |egress: &Egress, target: &Scope, now: i64| {
+        for change in (0..now).step_by(50) {
+            graph.note(&Change::ServiceGone(ObjectKey::new("ns", "z")), at(change));
+        }
+        egress.advance(target, &Pace { pushes: graph.pushes(), ..pace(at(now)) })
+    };
+    let warm = settled(&["a"]).advance(&hosts(&["a", "b"]), &pace(at(0))).egress;
+    let soon = look(&warm, &hosts(&["a", "b", "c"]), 200);
+    assert_eq!((&soon.egress, soon.wake), (&warm, Some(at(300))));
+    let joined = look(&warm, &hosts(&["a", "b", "c"]), 300).egress;
+    assert_eq!((&joined.route, &joined.keep), (&hosts(&["a"]), &hosts(&["b", "c"])));
+    let again = look(&joined, &all, 500);
+    assert_eq!((&again.egress, again.wake), (&joined, Some(at(600))), "each time it takes twice as long");
+    let again = look(&joined, &all, 600).egress;
+    assert_eq!(again.keep, hosts(&["b", "c", "d"]));
+}
+
+#[test]
+fn nobody_joins_hosts_that_are_about_to_be_routed_to() {
+    let warm = settled(&["a"]).advance(&hosts(&["a", "b"]), &pace(at(0))).egress;
+    let mut graph = Graph::new("cluster.local");
+    graph.note(&Change::ServiceGone(ObjectKey::new("ns", "z")), at(100));
+    let step = warm.advance(&hosts(&["a", "b", "c"]), &Pace { pushes: graph.pushes(), ..pace(at(310)) });
+    assert_eq!((&step.egress, step.wake), (&warm, Some(at(400))));
 }
 
 #[test]

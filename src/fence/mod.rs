@@ -45,7 +45,7 @@ pub use pace::Timings;
 pub use plan::{Input, Plan, Settings, SidecarAction, plan};
 pub use scope::Scope;
 pub use sidecar::{
-    CLUSTERS_ADDED, GlobalProxy, KEEP_BIND, MANAGED_BY, MANAGER, ROUTES_ADDED, ROUTES_REMOVED, WIDENED,
-    is_owned_by, standing,
+    CLUSTERS_ADDED, GlobalProxy, KEEP_BIND, MANAGED_BY, MANAGER, ROUTES_ADDED, ROUTES_REMOVED, WARMING_SINCE,
+    WIDENED, is_owned_by, standing,
 };
 pub use writers::keep_writers;

@@ -1,6 +1,6 @@
 use jiff::{SignedDuration, Timestamp};
 
-use crate::graph::{Debounce, Pushes};
+use crate::graph::{Debounce, Pushes, later};
 
 /// How long proxies are given before the next step, each counted from when istiod begins to push the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,12 @@ pub(super) struct Pace<'a> {
 impl Pace<'_> {
     /// When proxies have had `time` for what was decided at `decided`, if nothing else changes meanwhile.
     pub(super) fn due(&self, decided: Timestamp, time: SignedDuration) -> Option<Timestamp> {
-        let latest = decided.checked_add(LONGEST_WRITE).ok()?;
-        let written = self.written.map_or(decided, |written| written.min(latest).max(decided));
-        self.pushes.begun(written, self.now, &self.timings.debounce).checked_add(time).ok()
+        let had = self.had(decided);
+        self.pushes.begun(had, self.now, &self.timings.debounce).checked_add(time).ok()
+    }
+
+    /// When the API server had what was decided at `decided`.
+    pub(super) fn had(&self, decided: Timestamp) -> Timestamp {
+        self.written.map_or(decided, |written| written.min(later(decided, LONGEST_WRITE)).max(decided))
     }
 }

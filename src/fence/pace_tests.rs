@@ -55,8 +55,9 @@ struct Simulation {
     writing: Option<(i64, Egress)>,
     written: Egress,
     written_at: Option<Timestamp>,
-    /// What was pushed, one state after the other.
-    pushed: Vec<Egress>,
+    writes: usize,
+    /// What was pushed and when, one state after the other.
+    pushed: Vec<(i64, Egress)>,
     wake: Option<Timestamp>,
 }
 
@@ -67,7 +68,8 @@ impl Simulation {
             graph: Graph::new("cluster.local"),
             istiod: Istiod::default(),
             writing: None,
-            pushed: vec![fenced.clone()],
+            writes: 0,
+            pushed: vec![(0, fenced.clone())],
             written: fenced,
             written_at: None,
             wake: None,
@@ -97,16 +99,17 @@ impl Simulation {
     fn tick(&mut self, now: i64) {
         if let Some((_, egress)) = self.writing.take_if(|(due, _)| *due <= now) {
             self.written = egress;
+            self.writes += 1;
             self.change(now);
             self.written_at = Some(at(now));
         }
         if self.istiod.pushes(now) {
-            self.pushed.push(self.written.clone());
+            self.pushed.push((now, self.written.clone()));
         }
     }
 }
 
-fn run(others: &BTreeSet<i64>, targets: &[(i64, Scope)], takes: &[i64]) -> Vec<Egress> {
+fn run(others: &BTreeSet<i64>, targets: &[(i64, Scope)], takes: &[i64]) -> Simulation {
     let mut simulation = Simulation::new();
     let mut takes = takes.iter().cycle();
     for now in (0..60_000).step_by(10) {
@@ -119,7 +122,21 @@ fn run(others: &BTreeSet<i64>, targets: &[(i64, Scope)], takes: &[i64]) -> Vec<E
             simulation.look(&target, now, takes.next().copied().unwrap_or(10));
         }
     }
-    simulation.pushed
+    simulation
+}
+
+#[test]
+fn where_there_is_never_a_pause_what_is_learned_one_by_one_is_routed_to_in_a_while_and_in_few_writes() {
+    let others: BTreeSet<_> = (0..60_000).step_by(50).collect();
+    let names: Vec<_> = (0..40).map(|number| format!("ns/h{number}")).collect();
+    let learned = |count: usize| names[..count].iter().cloned().chain(["ns/a".to_owned()]).collect::<Scope>();
+    let targets: Vec<_> =
+        (0..=40).map(|count| (i64::try_from(count).unwrap() * 1_000, learned(count))).collect();
+    let Simulation { pushed, writes, .. } = run(&others, &targets, &[20]);
+    let first = learned(1);
+    let direct = pushed.iter().find(|(_, egress)| first.is_within(&egress.route));
+    assert!(direct.is_some_and(|(at, _)| *at < 21_000), "{direct:?}");
+    assert!(writes <= 15, "{writes} writes");
 }
 
 /// Times of changes: a few apart, or one after the other for a while.
@@ -146,12 +163,12 @@ proptest! {
         targets in targets(),
         takes in prop::collection::vec(10..900_i64, 1..8),
     ) {
-        let pushed = run(&others, &targets, &takes);
-        for (before, after) in pushed.iter().zip(&pushed[1..]) {
+        let pushed = run(&others, &targets, &takes).pushed;
+        for ((_, before), (_, after)) in pushed.iter().zip(&pushed[1..]) {
             prop_assert!(after.route.is_within(&before.clusters()), "brought: {before:?}\n{after:?}");
             prop_assert!(before.route.is_within(&after.clusters()), "taken: {before:?}\n{after:?}");
         }
         let last = &targets.last().expect("one at least").1;
-        prop_assert_eq!(&pushed.last().expect("the first").route, last, "it never comes to an end");
+        prop_assert_eq!(&pushed.last().expect("the first").1.route, last, "it never comes to an end");
     }
 }

@@ -18,6 +18,8 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGER: &str = "palisade";
 /// The annotation that says when the `Sidecar` last got hosts that had no cluster before (RFC 3339).
 pub const CLUSTERS_ADDED: &str = "palisade.io/clusters-added";
+/// The annotation that says when the first of the hosts got its cluster that are to be routed to together (RFC 3339).
+pub const WARMING_SINCE: &str = "palisade.io/warming-since";
 /// The annotation that says when the `Sidecar` last stopped routing to a host (RFC 3339).
 pub const ROUTES_REMOVED: &str = "palisade.io/routes-removed";
 /// The annotation that says when the `Sidecar` last routed to more of the hosts that it keeps (RFC 3339).
@@ -74,6 +76,7 @@ impl Egress {
             route,
             keep,
             clusters_added,
+            warming_since: timestamp(sidecar, WARMING_SINCE),
             routes_removed,
             routes_added: timestamp(sidecar, ROUTES_ADDED),
         }
@@ -157,6 +160,7 @@ fn listeners(egress: &Egress) -> Vec<EgressListener> {
 fn annotations(egress: &Egress) -> BTreeMap<String, String> {
     let times = [
         (CLUSTERS_ADDED, egress.clusters_added),
+        (WARMING_SINCE, egress.warming_since),
         (ROUTES_REMOVED, egress.routes_removed),
         (ROUTES_ADDED, egress.routes_added),
         (WIDENED, egress.widened),

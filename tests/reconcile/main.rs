@@ -31,7 +31,8 @@ use palisade::api::{
 };
 use palisade::controllers::{Caches, Context, Error, Mesh, Message, Metrics, Switch, reconcile};
 use palisade::fence::{
-    CLUSTERS_ADDED, Defaults, GlobalProxy, ROUTES_ADDED, ROUTES_REMOVED, Settings, Timings, WIDENED, facts,
+    CLUSTERS_ADDED, Defaults, GlobalProxy, ROUTES_ADDED, ROUTES_REMOVED, Settings, Timings, WARMING_SINCE,
+    WIDENED, facts,
 };
 use palisade::graph::{
     Change, Coverage, Covered, Debounce, EgressHost, Fence, Labels, ObjectKey, Observation, Pod, Service,
@@ -195,7 +196,7 @@ impl Bench {
     async fn an_hour_later(&mut self) {
         let version = self.server.next_version();
         if let Some(sidecar) = &mut self.server.sidecar {
-            for annotation in [CLUSTERS_ADDED, ROUTES_REMOVED, ROUTES_ADDED, WIDENED] {
+            for annotation in [CLUSTERS_ADDED, WARMING_SINCE, ROUTES_REMOVED, ROUTES_ADDED, WIDENED] {
                 if let Some(time) = sidecar.annotations_mut().get_mut(annotation) {
                     let long_ago = time.parse::<Timestamp>().expect("a time") - SignedDuration::from_hours(1);
                     *time = long_ago.to_string();
