@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 
+use crate::fence::keep_writers;
 use crate::graph::ObjectKey;
+use crate::istio::Sidecar;
 
 /// A watch's cache that also knows our own writes, which the watch shows only a moment later. Without it, a
 /// decision made in that moment would be made on the state before our last write, and write it again.
@@ -16,6 +18,15 @@ where
 {
     store: Store<K>,
     written: Mutex<HashMap<ObjectKey, Written<K>>>,
+}
+
+/// Takes the managed fields off an object, which are often larger than the rest, but for what decisions rest on.
+pub(super) fn trim<K: Resource<DynamicType = ()>>(object: &mut K) {
+    if K::kind(&()) == Sidecar::kind(&()) {
+        keep_writers(object.meta_mut());
+    } else {
+        object.meta_mut().managed_fields = None;
+    }
 }
 
 enum Written<K> {
@@ -62,7 +73,8 @@ where
     }
 
     /// Notes what the API server answered to a write of ours.
-    pub fn wrote(&self, key: &ObjectKey, object: K) {
+    pub fn wrote(&self, key: &ObjectKey, mut object: K) {
+        trim(&mut object);
         // An object that is being deleted goes with its last finalizer, and the watch may have said so already.
         if object.meta().deletion_timestamp.is_some() && object.finalizers().is_empty() {
             return self.deleted(key, &object);
@@ -112,7 +124,7 @@ fn version<K: ResourceExt>(object: &K) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time};
     use kube::runtime::reflector::store;
     use kube::runtime::watcher::Event;
 
@@ -125,6 +137,15 @@ mod tests {
         fence.metadata.resource_version = Some(version.to_owned());
         fence.metadata.deletion_timestamp = going.then_some(Time(jiff::Timestamp::UNIX_EPOCH));
         fence
+    }
+
+    #[test]
+    fn what_we_wrote_is_kept_without_the_list_of_who_owns_which_field() {
+        let (key, cache) = (ObjectKey::new("shop", "client"), Cache::new(store().0));
+        let mut written = fence("2", false);
+        written.metadata.managed_fields = Some(vec![ManagedFieldsEntry::default()]);
+        cache.wrote(&key, written);
+        assert_eq!(cache.get(&key).unwrap().metadata.managed_fields, None);
     }
 
     #[test]

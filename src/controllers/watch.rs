@@ -14,12 +14,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::cache::Cache;
+use super::cache::{Cache, trim};
 use super::listed::Listed;
 use super::mesh::{Mesh, Message};
-use crate::fence::keep_writers;
 use crate::graph::{Change, Graph, ObjectKey};
-use crate::istio::{Installation, Sidecar};
+use crate::istio::Installation;
 
 /// What a kind of object means for the graph.
 pub(super) struct Kind<K> {
@@ -104,13 +103,8 @@ where
 {
     let config = Config::default().page_size(PAGE).labels(labels);
     watcher(Api::<K>::all(client.clone()), config).default_backoff().map_ok(|mut event| {
-        // Hardly anybody reads them, and they are often larger than the rest.
         if let Event::Apply(object) | Event::InitApply(object) = &mut event {
-            if K::kind(&()) == Sidecar::kind(&()) {
-                keep_writers(object.meta_mut());
-            } else {
-                object.meta_mut().managed_fields = None;
-            }
+            trim(object);
         }
         event
     })

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::error::Error;
 use super::metrics::{Metrics, Written};
 use crate::api::{ServiceFence, Transition};
-use crate::fence::{MANAGER, keep_writers};
+use crate::fence::MANAGER;
 use crate::istio::Sidecar;
 
 /// How long the API server has to answer.
@@ -58,12 +58,6 @@ impl Writer {
     /// Applies a Sidecar, by force if it is the fence's already, or is to be: what others changed in it is drift and is
     /// repaired; else a conflict is an error, and nobody's Sidecar is taken over.
     pub(super) async fn sidecar(&self, sidecar: &Sidecar, force: bool) -> Result<Sidecar, Error> {
-        let mut applied = self.applied(sidecar, force).await?;
-        keep_writers(applied.meta_mut());
-        Ok(applied)
-    }
-
-    async fn applied(&self, sidecar: &Sidecar, force: bool) -> Result<Sidecar, Error> {
         let params = PatchParams { force, ..PatchParams::apply(MANAGER) };
         let (api, patch) = (self.sidecars(sidecar), Patch::Apply(sidecar));
         let name = sidecar.name_any();
