@@ -137,8 +137,8 @@ impl Context {
 
     /// Writes what was decided. Knowledge goes before routes: what a Sidecar routes to is already durable in the
     /// status. Clusters need not wait for it; if we end between the two writes, the next call brings the host again.
-    /// A fence's first Sidecar routes to everything, so it needs neither a status nor, yet, the finalizer: they follow by
-    /// another look, after the first Sidecars of all fences that wait for theirs.
+    /// Nor needs a fence's first Sidecar, which routes to everything, a status or, yet, the finalizer. These follow by
+    /// another look, after the Sidecars of all fences that wait for theirs: a status takes the API server far longer.
     async fn carry_out(
         &self,
         key: &ObjectKey,
@@ -149,7 +149,7 @@ impl Context {
         let begins = sidecar.is_none() && matches!(plan.sidecar, SidecarAction::Apply(_));
         let early = begins || matches!(plan.sidecar, SidecarAction::Warm(_));
         let written = if early { self.apply(key, fence, sidecar, plan).await } else { Ok(()) };
-        if begins && written.is_ok() {
+        if early && written.is_ok() {
             return Ok(Some(Timestamp::now()));
         }
         let held = fence.finalizers().iter().any(|finalizer| finalizer == FINALIZER);

@@ -184,7 +184,11 @@ impl<'a> Situation<'a> {
         // status too. If it is lost until then, the next call brings it again: it still takes the detour.
         let waits = action == SidecarAction::Leave && !goal.scope().is_within(&step.egress.route);
         let noted = self.input.fence.status.as_ref().filter(|_| waits).map(|status| status.domains.clone());
-        self.conclude(action, noted.unwrap_or(domains), stance, &self.verdict(stance), step.wake)
+        let domains = match noted {
+            Some(noted) => with_what_is_warm(noted, domains, &step.egress.clusters()),
+            None => domains,
+        };
+        self.conclude(action, domains, stance, &self.verdict(stance), step.wake)
     }
 
     /// The hosts of the fence: its own, and if it is for more than itself, those of the others.
@@ -296,4 +300,17 @@ impl<'a> Situation<'a> {
         }
         Verdict::new(reasons::FENCED, "the Sidecar lists what the workload uses").says(ENFORCED, true)
     }
+}
+
+/// The hosts that are noted, and those that have clusters by now.
+fn with_what_is_warm(
+    mut noted: BTreeMap<String, Dependency>,
+    domains: BTreeMap<String, Dependency>,
+    clusters: &Scope,
+) -> BTreeMap<String, Dependency> {
+    let warm = domains.into_iter().filter(|(_, domain)| Scope::from_hosts(&domain.hosts).is_within(clusters));
+    for (host, domain) in warm {
+        noted.entry(host).or_insert(domain);
+    }
+    noted
 }

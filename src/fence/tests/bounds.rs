@@ -155,6 +155,19 @@ fn what_waits_for_its_turn_in_the_status_is_not_forgotten_yet() {
 }
 
 #[test]
+fn a_host_is_noted_once_it_has_its_cluster_and_those_that_wait_for_theirs_are_not() {
+    let mut world = World::fenced();
+    world.tell([service("shop/reviews"), service("shop/ratings")]);
+    world.call(REVIEWS);
+    let SidecarAction::Warm(warm) = world.plan().sidecar else { panic!("{:?}", world.plan().sidecar) };
+    world.sidecar = Some(*warm);
+    world.call("ratings.shop.svc.cluster.local");
+    let plan = world.plan();
+    assert_eq!(action(&plan), "leave");
+    assert_eq!(plan.status.domains.keys().collect::<Vec<_>>(), [REVIEWS]);
+}
+
+#[test]
 fn the_most_hosts_with_the_longest_names_fit_into_an_object() {
     /// etcd's limit for one request, less a margin for what is not counted here.
     const ROOM: usize = 1_572_864 - 100_000;
