@@ -59,10 +59,9 @@ pub struct Settings {
 /// Must run as root, in network, mount and PID namespaces of the bed's own.
 ///
 /// # Errors
-/// When the network cannot be set up or the API server refuses the Node.
+/// When the API server refuses the Node.
 pub async fn run(client: kube::Client, mut settings: Settings, stop: CancellationToken) -> Result<()> {
     settings.bed_dir = tokio::fs::canonicalize(&settings.bed_dir).await.context("the bed's directory")?;
-    network::ensure_bridge().await?;
     registration::register(&client).await?;
     let heartbeat = tokio::spawn(registration::keep_alive(client.clone(), stop.clone()));
     let claims = tokio::spawn(storage::run(client.clone(), settings.bed_dir.clone()));

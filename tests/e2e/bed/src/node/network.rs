@@ -20,11 +20,6 @@ use super::{command, user_namespace::UserNamespace};
 /// The bridge's own address: pods' gateway, and the Node's address.
 pub(super) const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
 const BRIDGE: &str = "bed0";
-/// Without an address of its own a bridge takes the lowest of its ports', and loses it with that pod; until the
-/// others have heard the new one, what they send is lost.
-const BRIDGE_LINK: &str = "02:00:0a:f4:00:01";
-/// kube-proxy rewrites addresses of Services, but only of packets that have a way to go.
-const SERVICES: &str = "10.96.0.0/16";
 const FIRST: u32 = u32::from_be_bytes([10, 244, 0, 2]);
 const LAST: u32 = u32::from_be_bytes([10, 244, 255, 254]);
 
@@ -80,30 +75,6 @@ impl Drop for Lease {
         let mut pool = self.addresses.state.lock().unwrap_or_else(PoisonError::into_inner);
         pool.taken.remove(&self.address);
     }
-}
-
-/// Makes the bridge if it is missing, and lets the root namespace route between pods.
-///
-/// # Errors
-/// When `ip` fails.
-pub(super) async fn ensure_bridge() -> Result<()> {
-    if command::run("ip", &["link", "show", BRIDGE], "").await.is_err() {
-        let batch = format!(
-            "link add {BRIDGE} address {BRIDGE_LINK} type bridge forward_delay 0\naddr add {HOST_ADDRESS}/16 dev {BRIDGE}\n\
-             link set {BRIDGE} up\nlink set lo up\nroute add {SERVICES} dev {BRIDGE}\n"
-        );
-        command::run("ip", &["-batch", "-"], &batch).await.context("make the bridge")?;
-    }
-    // A redirect would tell pods to talk past the router.
-    for (key, value) in [
-        ("net/ipv4/ip_forward", "1"),
-        ("net/ipv4/conf/all/send_redirects", "0"),
-        ("net/ipv4/conf/bed0/send_redirects", "0"),
-    ] {
-        let path = format!("/proc/sys/{key}");
-        tokio::fs::write(&path, value).await.with_context(|| path.clone())?;
-    }
-    Ok(())
 }
 
 /// One pod's network namespace, named `pod-<uid>`.

@@ -16,6 +16,9 @@ pub const ROOT_ADDRESS: &str = "10.244.0.1";
 pub const POD_NETWORK: &str = "10.244.0.0/16";
 
 const RESOLV_CONF: &str = "nameserver 10.96.0.10\nsearch svc.cluster.local cluster.local\noptions ndots:5\n";
+/// Without an address of its own a bridge takes the lowest of its ports', and loses it with that pod; until the others
+/// have heard the new one, what they send is lost.
+const BRIDGE_LINK: &str = "02:00:0a:f4:00:01";
 const BRIDGE_FILTER: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 
 /// Makes what the bed's processes expect, in namespaces that are the bed's own already.
@@ -53,7 +56,7 @@ fn resolved(path: &str) -> PathBuf {
 fn network() -> Result<()> {
     let commands: [&[&str]; 5] = [
         &["link", "set", "lo", "up"],
-        &["link", "add", "bed0", "type", "bridge"],
+        &["link", "add", "bed0", "address", BRIDGE_LINK, "type", "bridge"],
         &["address", "add", "10.244.0.1/16", "dev", "bed0"],
         &["link", "set", "bed0", "up"],
         // What is sent from here to a service address has to be routed before kube-proxy's rules change it.
