@@ -95,3 +95,32 @@ sds_config:
 {{- $istio := pick .Values.istio "revisions" "strictRevision" -}}
 {{ dict "fence" $fence "autoFence" .Values.autoFence "external" (pick .Values.external "serviceEntries" "hosts" "maxPerNamespace") "prometheus" $prometheus "proxyMetrics" .Values.proxyMetrics "limiter" $limiter "istio" $istio | toPrettyJson }}
 {{- end }}
+
+{{/* What the routes of a dispatch have in common. The name tells the operator that there is nothing to learn. */}}
+{{- define "palisade.dispatch" -}}
+name: palisade-dispatch/{{ .name }}
+route:
+  cluster: {{ .cluster | quote }}
+  timeout: 0s
+{{- end }}
+
+{{/* Fails on what Envoy would refuse, and with it all routes of a port. Takes the list of dispatches. */}}
+{{- define "palisade.checkDispatches" -}}
+{{- $seen := dict }}
+{{- $names := dict }}
+{{- range $dispatch := . }}
+{{- if hasKey $names .name }}
+{{- fail (printf "globalProxy.dispatches: two are called %s; give each its own name" .name) }}
+{{- end }}
+{{- $_ := set $names .name true }}
+{{- range .domains }}
+{{- if hasKey $seen . }}
+{{- fail (printf "globalProxy.dispatches: %s and %s both list %s; list it once" (get $seen .) $dispatch.name .) }}
+{{- end }}
+{{- $_ := set $seen . $dispatch.name }}
+{{- end }}
+{{- with .domainRegex }}
+{{- $_ := mustRegexMatch . "" }}
+{{- end }}
+{{- end }}
+{{- end }}

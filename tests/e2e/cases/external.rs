@@ -18,6 +18,7 @@ const OUTSIDE: &str = "external-outside";
 const API: &str = "api.example.org";
 const OWN: &str = "own.example.org";
 const MAIL: &str = "www.163.example";
+const BUCKET: &str = "bucket-7.storage.example";
 const NEWS: &str = "www.sohu.example";
 const ENTRY: &str = "palisade-api.example.org";
 
@@ -25,13 +26,18 @@ const ENTRY: &str = "palisade-api.example.org";
 pub async fn run(world: &World) -> Result<()> {
     let outside = set_up(world).await?;
     without_the_option_every_call_takes_the_detour(world, &outside).await?;
+    let egress = format!("outbound|8080||egress.{NS}.svc.cluster.local");
     let dispatch = [
         "external.serviceEntries=true",
         "external.ports={443,8443,9443}",
         "globalProxy.dispatches[0].name=mail",
         &format!("globalProxy.dispatches[0].domains[0]={MAIL}"),
-        &format!("globalProxy.dispatches[0].cluster=outbound|8080||egress.{NS}.svc.cluster.local"),
+        &format!("globalProxy.dispatches[0].cluster={egress}"),
+        "globalProxy.dispatches[1].name=buckets",
+        "globalProxy.dispatches[1].domainRegex=bucket-[0-9]+[.]storage[.]example",
+        &format!("globalProxy.dispatches[1].cluster={egress}"),
     ];
+    envoy_would_refuse(world, &dispatch).await?;
     world.install_with(&dispatch).await?;
     world.mesh.rollout(crate::world::PALISADE).await?;
     a_host_gets_an_entry_and_goes_direct(world, &outside).await?;
@@ -80,6 +86,21 @@ async fn without_the_option_every_call_takes_the_detour(world: &World, outside: 
     call_http(world, outside, NEWS).await?;
     until_passed_through(world, NS, "http", 1.0).await?;
     no_entries(world, NS).await
+}
+
+/// What Envoy would refuse, Helm refuses first.
+async fn envoy_would_refuse(world: &World, dispatches: &[&str]) -> Result<()> {
+    let same_domain = format!("globalProxy.dispatches[1].domains[0]={MAIL}");
+    for (wrong, expected) in [
+        (&*same_domain, "list it once"),
+        ("globalProxy.dispatches[1].name=mail", "its own name"),
+        ("globalProxy.dispatches[1].domainRegex=bucket-(", "missing closing )"),
+    ] {
+        let refused = world.install_with(&[dispatches, &[wrong]].concat()).await;
+        let error = refused.err().with_context(|| format!("Helm takes {wrong}"))?;
+        ensure!(format!("{error:#}").contains(expected), "{error:#}");
+    }
+    Ok(())
 }
 
 async fn a_host_gets_an_entry_and_goes_direct(world: &World, outside: &str) -> Result<()> {
@@ -149,14 +170,18 @@ async fn a_users_own_entry_is_enough(world: &World, outside: &str) -> Result<()>
 
 /// One host goes to a named cluster; another one over the global proxy to where it was going, as does a short name.
 async fn a_dispatched_host_goes_to_its_cluster_and_no_other_does(world: &World, outside: &str) -> Result<()> {
-    until("a dispatched host reaches its cluster", SOON, async || {
-        let name = call_http(world, outside, MAIL).await?;
-        ensure!(name.as_deref() == Some("egress"), "{name:?} answered");
-        Ok(())
-    })
-    .await?;
-    let name = call_http(world, outside, NEWS).await?;
-    ensure!(name.as_deref() == Some("world"), "{name:?} answered");
+    for host in [MAIL, BUCKET] {
+        until(&format!("{host} is dispatched to its cluster"), SOON, async || {
+            let name = call_http(world, outside, host).await?;
+            ensure!(name.as_deref() == Some("egress"), "{name:?} answered");
+            Ok(())
+        })
+        .await?;
+    }
+    for host in [NEWS, "bucket-x.storage.example"] {
+        let name = call_http(world, outside, host).await?;
+        ensure!(name.as_deref() == Some("world"), "{name:?} answered to {host}");
+    }
     let name = world.mesh.call(&format!("{NS}/client"), "http://egress:8080/").await?.name;
     ensure!(name.as_deref() == Some("egress"), "{name:?} answered to its short name");
     let dispatched = ["outcome=\"dispatched\""];
