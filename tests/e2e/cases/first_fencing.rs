@@ -26,6 +26,7 @@ async fn fenced(world: &World) -> Result<()> {
     set_up(world).await?;
     // A pod that is ready is known to the caller's proxy a moment later.
     until("the first call", SOON, async || world.mesh.call(CALLER, "http://web:8080/").await).await?;
+    until("the cache has an endpoint", SOON, async || endpoint(world).await).await?;
     let open = world.mesh.load(CALLER, &["tcp://cache:6379"], &["--rate=5", "--connections=1"]).await?;
     until("a connection is open", SOON, async || one_connection(world).await).await?;
     let (history, detours) = (History::start(world).await?, world.detours().await?);
@@ -65,6 +66,12 @@ async fn set_up(world: &World) -> Result<()> {
     ];
     world.mesh.apply(&manifests.join("\n---\n")).await?;
     world.mesh.rollout(NS).await
+}
+
+async fn endpoint(world: &World) -> Result<()> {
+    let stats = world.mesh.stats(CALLER, "6379.*cache.*membership_healthy$").await?;
+    ensure!(stats.values().eq([&1]), "{stats:?}");
+    Ok(())
 }
 
 /// Makes sure that the client has just one connection to the cache, the one that it opened first.
