@@ -27,11 +27,11 @@ pub(crate) struct Size {
 
 impl Size {
     pub(crate) async fn create(self, mesh: &Mesh) -> Result<()> {
-        for number in 0..NAMESPACES {
-            let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name(number)}}))?;
+        for name in namespaces() {
+            let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}}))?;
             Api::all(mesh.client().clone()).create(&PostParams::default(), &namespace).await?;
             // The namespace's own ServiceAccount is made a moment later, and pods need it.
-            let accounts = ["get", "serviceaccount", "default", "--namespace", &name(number)];
+            let accounts = ["get", "serviceaccount", "default", "--namespace", &name];
             until("the ServiceAccount", LIMIT, async || mesh.kubectl(&accounts).await).await?;
         }
         all("Services", self.services, |number| service(mesh, number)).await?;
@@ -51,7 +51,7 @@ pub(crate) async fn create_for_each(
 }
 
 /// Does `work` for every number, many at a time, and says how it gets on.
-async fn all<F: Future<Output = Result<()>>>(
+pub(crate) async fn all<F: Future<Output = Result<()>>>(
     what: &str,
     count: usize,
     work: impl Fn(usize) -> F,
@@ -65,6 +65,11 @@ async fn all<F: Future<Output = Result<()>>>(
         }
     }
     Ok(())
+}
+
+/// The mesh's namespaces.
+pub(crate) fn namespaces() -> impl Iterator<Item = String> {
+    (0..NAMESPACES).map(name)
 }
 
 fn name(namespace: usize) -> String {

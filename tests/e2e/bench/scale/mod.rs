@@ -3,6 +3,7 @@
 //!
 //! `BENCH_SERVICES` makes the mesh smaller, `BENCH_IDLE` the idle time shorter (seconds).
 
+mod floor;
 mod sidecars;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -36,6 +37,8 @@ pub(crate) async fn run(mesh: &Mesh) -> Result<()> {
     let node = node::create(mesh).await?;
     size.create(mesh).await?;
     create_for_each(mesh, size.services, fence).await?;
+    settle(mesh).await?;
+    floor::measure(mesh, size).await?;
     settle(mesh).await?;
     let operator = first_start(mesh, size).await?;
     let operator = restart(mesh, operator, "unchanged restart").await?;
