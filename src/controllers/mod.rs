@@ -54,3 +54,4 @@ pub use record::Record;
 pub use service_fence::{Context, reconcile};
 pub use switch::{OPEN_ALL, Switch};
 pub use watches::Caches;
+pub use work_queue::{Again, Turn};

@@ -13,7 +13,7 @@ use super::mesh::{Mesh, Message};
 use super::metrics::Metrics;
 use super::switch::Switch;
 use super::watches::Caches;
-use super::work_queue::work;
+use super::work_queue::{Again, Turn, work};
 use super::write::{FINALIZER, Writer};
 use crate::api::ServiceFence;
 use crate::fence::{Input, MANAGER, Plan, Settings, SidecarAction, is_owned_by, may_force, plan};
@@ -76,11 +76,11 @@ impl Context {
 
 /// Reconciles the fences that `keys` names, until that stream ends.
 pub(super) async fn run(context: Arc<Context>, keys: impl Stream<Item = ObjectKey>) {
-    work("a fence", keys, |key| {
+    work("a fence", keys, |key, turn| {
         let context = context.clone();
         async move {
             match context.caches.fences.get(&key) {
-                Some(fence) => reconcile(fence, context).await,
+                Some(fence) => reconcile(fence, turn, context).await,
                 // It was named by a change, and deleted meanwhile.
                 None => Ok(None),
             }
@@ -94,7 +94,11 @@ pub(super) async fn run(context: Arc<Context>, keys: impl Stream<Item = ObjectKe
 ///
 /// # Errors
 /// If a write failed; what was written before stands, and the next try starts from there.
-pub async fn reconcile(fence: Arc<ServiceFence>, context: Arc<Context>) -> Result<Option<Timestamp>, Error> {
+pub async fn reconcile(
+    fence: Arc<ServiceFence>,
+    turn: Turn,
+    context: Arc<Context>,
+) -> Result<Option<Again>, Error> {
     let started = Instant::now();
     let key = ObjectKey::of(fence.as_ref());
     let sidecar = context.caches.sidecars.get(&key);
@@ -102,12 +106,12 @@ pub async fn reconcile(fence: Arc<ServiceFence>, context: Arc<Context>) -> Resul
     if plan.ask {
         context.to_ask.add(&key);
     }
-    let wake = context.carry_out(&key, &fence, sidecar.as_deref(), &plan).await?;
-    if wake.is_none() {
+    let again = context.carry_out(&key, &fence, sidecar.as_deref(), &plan, turn).await?;
+    if again.is_none() {
         context.written().remove(&key);
     }
     context.metrics.reconciled(started);
-    Ok(wake)
+    Ok(again)
 }
 
 impl Context {
@@ -137,27 +141,32 @@ impl Context {
 
     /// Writes what was decided. Knowledge goes before routes: what a Sidecar routes to is already durable in the
     /// status. Clusters need not wait for it; if we end between the two writes, the next call brings the host again.
-    /// Nor needs a fence's first Sidecar, which routes to everything, a status or, yet, the finalizer. These follow by
-    /// another look, after the Sidecars of all fences that wait for theirs: a status takes the API server far longer.
+    /// Nor needs a fence's first Sidecar, which routes to everything, a status or, yet, the finalizer. A status that no
+    /// route waits for is written when no fence waits for its Sidecar: it takes the API server far longer than one.
     async fn carry_out(
         &self,
         key: &ObjectKey,
         fence: &ServiceFence,
         sidecar: Option<&Sidecar>,
         plan: &Plan,
-    ) -> Result<Option<Timestamp>, Error> {
+        turn: Turn,
+    ) -> Result<Option<Again>, Error> {
         let begins = sidecar.is_none() && matches!(plan.sidecar, SidecarAction::Apply(_));
         let early = begins || matches!(plan.sidecar, SidecarAction::Warm(_));
         let written = if early { self.apply(key, fence, sidecar, plan).await } else { Ok(()) };
         if early && written.is_ok() {
-            return Ok(Some(Timestamp::now()));
+            return Ok(Some(Again::WhenIdle));
         }
         let held = fence.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
         let going = fence.meta().deletion_timestamp.is_some();
+        let news = !going && fence.status.as_ref() != Some(&plan.status);
+        if news && plan.sidecar == SidecarAction::Leave && turn == Turn::Prompt {
+            return Ok(Some(Again::WhenIdle));
+        }
         if plan.hold && !held && !going {
             self.caches.fences.wrote(key, self.writer.hold(fence, true).await?);
         }
-        if !going && fence.status.as_ref() != Some(&plan.status) {
+        if news {
             self.caches.fences.wrote(key, self.writer.status(fence, &plan.status).await?);
             for transition in &plan.transitions {
                 self.writer.event(fence, transition).await;
@@ -175,7 +184,7 @@ impl Context {
                 result => self.caches.fences.wrote(key, result?),
             }
         }
-        Ok(plan.wake)
+        Ok(plan.wake.map(Again::At))
     }
 
     /// Has the graph forget what has expired, now that the status has.

@@ -185,6 +185,8 @@ impl<'a> Situation<'a> {
         let waits = action == SidecarAction::Leave && !goal.scope().is_within(&step.egress.route);
         let noted = self.input.fence.status.as_ref().filter(|_| waits).map(|status| status.domains.clone());
         let domains = match noted {
+            // Where all hosts have their clusters, they wait for their routes.
+            Some(noted) if step.egress.keep == Scope::Everything => noted,
             Some(noted) => with_what_is_warm(noted, domains, &step.egress.clusters()),
             None => domains,
         };

@@ -29,7 +29,7 @@ use palisade::api::{
     DEGRADED, DependencySource, Learning, READY, ServiceFence, ServiceFenceSpec,
     WorkloadSelector as FenceSelector, reasons,
 };
-use palisade::controllers::{Caches, Context, Error, Mesh, Message, Metrics, Switch, reconcile};
+use palisade::controllers::{Again, Caches, Context, Error, Mesh, Message, Metrics, Switch, Turn, reconcile};
 use palisade::fence::{
     CLUSTERS_ADDED, Defaults, GlobalProxy, ROUTES_ADDED, ROUTES_REMOVED, Settings, Timings, WARMING_SINCE,
     WIDENED, facts,
@@ -223,9 +223,13 @@ impl Bench {
     }
 
     /// Reconciles, and notes only the requests of this time.
-    async fn reconcile(&mut self) -> Result<Option<Timestamp>, Error> {
+    async fn reconcile(&mut self) -> Result<Option<Again>, Error> {
+        self.reconcile_in(Turn::Patient).await
+    }
+
+    async fn reconcile_in(&mut self, turn: Turn) -> Result<Option<Again>, Error> {
         self.server.calls.clear();
-        let work = Box::pin(reconcile(Arc::new(self.server.fence.clone()), self.context.clone()));
+        let work = Box::pin(reconcile(Arc::new(self.server.fence.clone()), turn, self.context.clone()));
         timeout(Duration::from_secs(2), self.server.serve(work)).await.expect("an end in time")
     }
 
@@ -266,8 +270,7 @@ impl Bench {
 #[tokio::test]
 async fn a_new_fence_gets_a_wide_sidecar_then_is_held_and_noted_then_enforced() {
     let mut bench = Bench::new().await;
-    let again = bench.reconcile().await.unwrap().expect("another look");
-    assert!(again <= Timestamp::now(), "at once");
+    assert_eq!(bench.reconcile().await.unwrap(), Some(Again::WhenIdle));
     let mut calls = std::mem::take(&mut bench.server.calls);
     assert_eq!(bench.lines().await, [FINALIZER, STATUS]);
     calls.splice(..0, std::mem::take(&mut bench.server.calls));
@@ -425,9 +428,22 @@ async fn a_wait_is_as_long_as_the_step_needs() {
     let mut bench = Bench::fenced().await;
     assert_eq!(bench.reconcile().await.unwrap(), None);
     bench.call(REVIEWS).await;
-    assert!(bench.reconcile().await.unwrap() <= Some(Timestamp::now()), "the status is still to be written");
-    let wait = bench.reconcile().await.unwrap().map(|at| at.duration_since(Timestamp::now()).as_secs());
-    assert!(matches!(wait, Some(1798..=1800)), "{wait:?}");
+    assert_eq!(bench.reconcile().await.unwrap(), Some(Again::WhenIdle), "the status is still to be written");
+    let Some(Again::At(at)) = bench.reconcile().await.unwrap() else { panic!("no wait") };
+    let wait = at.duration_since(Timestamp::now()).as_secs();
+    assert!(matches!(wait, 1798..=1800), "{wait}");
+}
+
+#[tokio::test]
+async fn a_status_that_no_route_waits_for_waits_for_other_fences() {
+    let mut bench = Bench::fenced().await;
+    bench.call(REVIEWS).await;
+    assert_eq!(bench.lines().await, [SIDECAR]);
+    assert_eq!(bench.reconcile_in(Turn::Prompt).await.unwrap(), Some(Again::WhenIdle));
+    assert_eq!(bench.noted(), NOTHING);
+    bench.an_hour_later().await;
+    bench.reconcile_in(Turn::Prompt).await.unwrap();
+    assert_eq!(bench.noted(), [STATUS, SIDECAR], "a route waits for it now");
 }
 
 #[tokio::test]
@@ -476,7 +492,7 @@ async fn a_finalizer_that_is_refused_keeps_the_sidecar_from_being_trimmed() {
 async fn an_api_server_that_does_not_answer_is_given_up_on() {
     let bench = Bench::new().await;
     let fence = Arc::new(bench.server.fence.clone());
-    let error = Box::pin(reconcile(fence, bench.context.clone())).await.unwrap_err();
+    let error = Box::pin(reconcile(fence, Turn::Patient, bench.context.clone())).await.unwrap_err();
     assert_eq!(error.category(), "timeout", "{error}");
 }
 

@@ -7,5 +7,5 @@ use crate::controllers::work_queue::work;
 /// Brings automatic fences about until `stop` is cancelled.
 pub(in crate::controllers) async fn run(context: AutoContext, stop: CancellationToken) {
     let (named, context) = (context.concerns.stream().take_until(stop.cancelled_owned()), &context);
-    work("an automatic fence", named, |key| async move { reconcile(&key, context).await }).await;
+    work("an automatic fence", named, |key, _| async move { reconcile(&key, context).await }).await;
 }

@@ -72,7 +72,7 @@ impl LimiterContext {
 pub(in crate::controllers) async fn run(context: LimiterContext, stop: CancellationToken) {
     let (named, context) = (context.named.stream().take_until(stop.cancelled_owned()), &context);
     let changed = context.changed.stream();
-    work_with("a limiter", named, changed, |key| async move { reconcile(&key, context).await }).await;
+    work_with("a limiter", named, changed, |key, _| async move { reconcile(&key, context).await }).await;
 }
 
 /// Brings the limiter `key` about, and tells when to look again. One that is gone takes its `EnvoyFilter`s with it: they

@@ -168,6 +168,19 @@ fn a_host_is_noted_once_it_has_its_cluster_and_those_that_wait_for_theirs_are_no
 }
 
 #[test]
+fn while_all_hosts_still_have_their_clusters_those_that_wait_for_their_route_are_noted_with_it() {
+    let mut world = World::widened();
+    world.step();
+    world.tell([service("shop/reviews"), service("shop/ratings")]);
+    world.call(REVIEWS);
+    world.step();
+    world.call("ratings.shop.svc.cluster.local");
+    let plan = world.plan();
+    assert_eq!(action(&plan), "leave");
+    assert_eq!(plan.status.domains.keys().collect::<Vec<_>>(), [REVIEWS]);
+}
+
+#[test]
 fn the_most_hosts_with_the_longest_names_fit_into_an_object() {
     /// etcd's limit for one request, less a margin for what is not counted here.
     const ROOM: usize = 1_572_864 - 100_000;
