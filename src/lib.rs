@@ -18,7 +18,3 @@ pub mod limiter;
 pub mod rate_limit;
 pub mod server;
 pub mod sources;
-
-/// For all of the programs: the operator's graph is many small values, of which a start makes millions.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
