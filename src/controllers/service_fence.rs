@@ -155,13 +155,13 @@ impl Context {
         let early = begins || matches!(plan.sidecar, SidecarAction::Warm(_));
         let written = if early { self.apply(key, fence, sidecar, plan).await } else { Ok(()) };
         if early && written.is_ok() {
-            return Ok(Some(Again::WhenIdle));
+            return Ok(Some(Again::WhenIdle(plan.wake)));
         }
         let held = fence.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
         let going = fence.meta().deletion_timestamp.is_some();
         let news = !going && fence.status.as_ref() != Some(&plan.status);
         if news && plan.sidecar == SidecarAction::Leave && turn == Turn::Prompt {
-            return Ok(Some(Again::WhenIdle));
+            return Ok(Some(Again::WhenIdle(plan.wake)));
         }
         if plan.hold && !held && !going {
             self.caches.fences.wrote(key, self.writer.hold(fence, true).await?);

@@ -26,8 +26,8 @@ const LONGEST: Duration = Duration::from_hours(24 * 30);
 pub enum Again {
     /// At that time.
     At(Timestamp),
-    /// When no other waits for its turn.
-    WhenIdle,
+    /// When no other waits for its turn; if it has a time that is to come, at that time at the latest.
+    WhenIdle(Option<Timestamp>),
 }
 
 impl From<Timestamp> for Again {
@@ -107,7 +107,7 @@ impl Failures {
     ) -> Option<Again> {
         match result {
             // Not done yet, so it has not succeeded.
-            Ok(Some(Again::WhenIdle)) => Some(Again::WhenIdle),
+            Ok(again @ Some(Again::WhenIdle(_))) => again,
             Ok(again) => {
                 self.clear(key);
                 again
@@ -130,14 +130,14 @@ struct Queue {
     ready: VecDeque<ObjectKey>,
     /// Those that are [`State::Patient`], and some that were, in the order in which they became it.
     patient: VecDeque<ObjectKey>,
-    /// Those that are to be looked at [`State::Later`].
+    /// Those that are to be looked at at some time, [`State::Later`] and [`State::Patient`].
     later: DelayQueue<ObjectKey>,
 }
 
 enum State {
     Ready,
-    /// It is to be looked at when none is ready.
-    Patient,
+    /// It is to be looked at when none is ready, or later.
+    Patient(Option<delay_queue::Key>),
     UnderWay,
     /// It was named while it was under way.
     Named,
@@ -153,7 +153,13 @@ impl Queue {
                 self.later.remove(timer);
                 self.ready(key);
             }
-            Some(State::Patient) | None => self.ready(key),
+            Some(State::Patient(timer)) => {
+                if let Some(timer) = timer {
+                    self.later.remove(timer);
+                }
+                self.ready(key);
+            }
+            None => self.ready(key),
         }
     }
 
@@ -176,7 +182,10 @@ impl Queue {
     /// The next one that still waits: one that was named meanwhile has its turn for that.
     fn next_patient(&mut self) -> Option<ObjectKey> {
         while let Some(key) = self.patient.pop_front() {
-            if matches!(self.states.get(&key), Some(State::Patient)) {
+            if let Some(State::Patient(timer)) = self.states.get(&key) {
+                if let Some(timer) = timer {
+                    self.later.remove(timer);
+                }
                 return Some(key);
             }
         }
@@ -187,17 +196,23 @@ impl Queue {
     fn done(&mut self, key: &ObjectKey, again: Option<Again>) {
         match (self.states.remove(key), again) {
             (Some(State::Named), _) => self.ready(key.clone()),
-            (_, Some(Again::WhenIdle)) => {
+            (_, Some(Again::WhenIdle(at))) => {
+                // A time that is over already would be one look after the other.
+                let timer = at.filter(|at| *at > Timestamp::now()).map(|at| self.wait(key, at));
                 self.patient.push_back(key.clone());
-                self.states.insert(key.clone(), State::Patient);
+                self.states.insert(key.clone(), State::Patient(timer));
             }
             (_, Some(Again::At(at))) => {
-                let delay = Duration::try_from(Timestamp::now().duration_until(at)).unwrap_or_default();
-                let timer = self.later.insert(key.clone(), delay.min(LONGEST));
+                let timer = self.wait(key, at);
                 self.states.insert(key.clone(), State::Later(timer));
             }
             (_, None) => {}
         }
+    }
+
+    fn wait(&mut self, key: &ObjectKey, at: Timestamp) -> delay_queue::Key {
+        let delay = Duration::try_from(Timestamp::now().duration_until(at)).unwrap_or_default();
+        self.later.insert(key.clone(), delay.min(LONGEST))
     }
 }
 

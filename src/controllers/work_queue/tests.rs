@@ -170,7 +170,7 @@ async fn a_look_that_waits_for_others_comes_after_all_of_them_and_leaves_room() 
         looks.lock().unwrap().push((start.elapsed().as_secs(), turn));
         async move {
             sleep(LOOK).await;
-            Ok((turn == Turn::Prompt).then_some(Again::WhenIdle))
+            Ok((turn == Turn::Prompt).then_some(Again::WhenIdle(None)))
         }
     };
     for number in 0..2 * CONCURRENCY {
@@ -185,6 +185,34 @@ async fn a_look_that_waits_for_others_comes_after_all_of_them_and_leaves_room() 
     let of = |turn| looks.iter().filter(move |(_, of)| *of == turn).map(|(at, _)| *at);
     assert!(of(Turn::Prompt).eq((0..2).flat_map(|second| [second; CONCURRENCY])), "{looks:?}");
     assert!(of(Turn::Patient).eq((2..10).flat_map(|second| [second; PATIENT])), "{looks:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_others_does_so_until_its_time_comes() {
+    let (names, keys) = unbounded_channel();
+    let (start, looks) = (Instant::now(), Mutex::new(Vec::new()));
+    let look = |key: ObjectKey, turn| {
+        let a = &*key.name == "a";
+        if a {
+            looks.lock().unwrap().push((start.elapsed().as_secs(), turn));
+        }
+        async move {
+            sleep(if a { LOOK } else { LOOK * 10 }).await;
+            let first = a && start.elapsed() < LOOK * 2;
+            Ok(first.then(|| Again::WhenIdle(Some(Timestamp::now() + SignedDuration::from_secs(3)))))
+        }
+    };
+    names.send(key("a")).unwrap();
+    for number in 0..PATIENT {
+        names.send(key(&number.to_string())).unwrap();
+    }
+    let working = work("an object", UnboundedReceiverStream::new(keys), look);
+    tokio::join!(working, async {
+        sleep(LOOK * 20).await;
+        drop(names);
+    });
+    // Eight others are under way, so there is no room for one that can wait.
+    assert_eq!(looks.into_inner().unwrap(), [(0, Turn::Prompt), (4, Turn::Prompt)]);
 }
 
 #[tokio::test(start_paused = true)]
