@@ -1,6 +1,6 @@
 //! Which objects are to be looked at, and when: what controllers of Kubernetes call a work queue.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ pub(super) async fn work_with<L, A>(
                 let again = failures.again(what, &key, result.map(|again| again.map(Into::into)));
                 queue.done(&key, again);
             }
-            Some(due) = queue.later.next() => queue.ready(due.into_inner()),
+            Some(due) = queue.later.next() => queue.due(due.into_inner()),
             Some(key) = patient.next(), if queue.ready.is_empty() => queue.name(key),
         }
     }
@@ -128,16 +128,18 @@ struct Queue {
     states: HashMap<ObjectKey, State>,
     /// Those that are [`State::Ready`], in the order in which they became it.
     ready: VecDeque<ObjectKey>,
-    /// Those that are [`State::Patient`], and some that were, in the order in which they became it.
-    patient: VecDeque<ObjectKey>,
+    /// Those that are [`State::Patient`], each by its place, in the order in which they became it.
+    patient: BTreeMap<u64, ObjectKey>,
+    /// The last place that was given.
+    place: u64,
     /// Those that are to be looked at at some time, [`State::Later`] and [`State::Patient`].
     later: DelayQueue<ObjectKey>,
 }
 
 enum State {
     Ready,
-    /// It is to be looked at when none is ready, or later.
-    Patient(Option<delay_queue::Key>),
+    /// It has this place among those that are to be looked at when none is ready, or later.
+    Patient(u64, Option<delay_queue::Key>),
     UnderWay,
     /// It was named while it was under way.
     Named,
@@ -153,7 +155,8 @@ impl Queue {
                 self.later.remove(timer);
                 self.ready(key);
             }
-            Some(State::Patient(timer)) => {
+            Some(State::Patient(place, timer)) => {
+                self.patient.remove(place);
                 if let Some(timer) = timer {
                     self.later.remove(timer);
                 }
@@ -161,6 +164,14 @@ impl Queue {
             }
             None => self.ready(key),
         }
+    }
+
+    /// Its time has come.
+    fn due(&mut self, key: ObjectKey) {
+        if let Some(State::Patient(place, _)) = self.states.get(&key) {
+            self.patient.remove(place);
+        }
+        self.ready(key);
     }
 
     fn ready(&mut self, key: ObjectKey) {
@@ -179,17 +190,12 @@ impl Queue {
         Some((key, turn))
     }
 
-    /// The next one that still waits: one that was named meanwhile has its turn for that.
     fn next_patient(&mut self) -> Option<ObjectKey> {
-        while let Some(key) = self.patient.pop_front() {
-            if let Some(State::Patient(timer)) = self.states.get(&key) {
-                if let Some(timer) = timer {
-                    self.later.remove(timer);
-                }
-                return Some(key);
-            }
+        let (_, key) = self.patient.pop_first()?;
+        if let Some(State::Patient(_, Some(timer))) = self.states.get(&key) {
+            self.later.remove(timer);
         }
-        None
+        Some(key)
     }
 
     /// It is under way no more, and is to be looked at again, if at all, unless it is named before.
@@ -199,8 +205,9 @@ impl Queue {
             (_, Some(Again::WhenIdle(at))) => {
                 // A time that is over already would be one look after the other.
                 let timer = at.filter(|at| *at > Timestamp::now()).map(|at| self.wait(key, at));
-                self.patient.push_back(key.clone());
-                self.states.insert(key.clone(), State::Patient(timer));
+                self.place += 1;
+                self.patient.insert(self.place, key.clone());
+                self.states.insert(key.clone(), State::Patient(self.place, timer));
             }
             (_, Some(Again::At(at))) => {
                 let timer = self.wait(key, at);

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::api::{DependencySource, ServiceFence};
-use crate::graph::{Coverage, FenceFacts, Graph, Known};
+use crate::graph::{Coverage, FenceFacts, Graph, Known, later};
 
 /// A fence's annotation with a time (RFC 3339) that has come: whatever it learned from calls that were last seen
 /// before that is forgotten. What is still used is learned again, over the global proxy.
@@ -87,7 +87,6 @@ impl Watch {
     /// When the source must have looked, for the host to leave: `unused` after the last call that was noted, and a
     /// retention after it began to watch.
     fn due(&self, known: &Known, unused: SignedDuration) -> Timestamp {
-        let later = |time: Timestamp, by| time.checked_add(by).unwrap_or(Timestamp::MAX);
         later(known.last_seen, unused).max(later(self.coverage.since, self.retention))
     }
 

@@ -8,7 +8,7 @@ use bed::mesh::Mesh;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use super::{BURSTS, HOSTS};
+use super::{HOSTS, bursts};
 use crate::figure;
 use crate::objects::{Size, all, host, namespace_of, namespaces};
 use crate::operator::sidecars;
@@ -19,7 +19,7 @@ pub(super) async fn measure(mesh: &Mesh, size: Size) -> Result<()> {
     let started = Instant::now();
     all("Sidecars", size.services, |number| apply(mesh, number, vec!["*/*".to_owned()])).await?;
     figure("without Palisade: all Sidecars written", started.elapsed());
-    for fences in BURSTS.into_iter().filter(|fences| fences + HOSTS <= size.services) {
+    for fences in bursts(size) {
         let started = Instant::now();
         let listed = |number| (number..number + HOSTS).map(|next| format!("*/{}", host(next))).collect();
         all("Sidecars", fences, |number| apply(mesh, number, listed(number))).await?;

@@ -43,12 +43,17 @@ pub(crate) async fn run(mesh: &Mesh) -> Result<()> {
     let operator = first_start(mesh, size).await?;
     let operator = restart(mesh, operator, "unchanged restart").await?;
     idle(mesh, &operator).await?;
-    for fences in BURSTS.into_iter().filter(|fences| 2 * fences + HOSTS <= size.services) {
+    for fences in bursts(size) {
         burst(mesh, &operator, fences).await?;
     }
     restart(mesh, operator, "unchanged restart after the bursts").await?.kill().await?;
     node.abort();
     Ok(())
+}
+
+/// The bursts that a mesh is large enough for.
+fn bursts(size: Size) -> impl Iterator<Item = usize> {
+    BURSTS.into_iter().filter(move |fences| 2 * fences + HOSTS <= size.services)
 }
 
 /// Lets the rest of the control plane come to rest before anything is measured.
