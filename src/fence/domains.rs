@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::expiry::Expiry;
 use crate::api::{Dependency, DependencySource, DomainStatus, whole_seconds};
-use crate::graph::{EgressHost, FenceFacts, Graph, Known, ObjectKey, Registry, Want, Wanted};
+use crate::graph::{EgressHost, FenceFacts, Few, Graph, Known, ObjectKey, Registry, Want, Wanted};
 
 type Domains = BTreeMap<String, Dependency>;
 
@@ -160,7 +160,7 @@ pub(super) fn remembered(domains: &Domains) -> Vec<(Arc<str>, Known)> {
 
 /// What a status remembers of `host`: the way back from [`domains`]. `None` for one that nobody called.
 pub(super) fn known(host: &str, domain: &Dependency) -> Option<Known> {
-    let sources: BTreeSet<_> = domain.sources.iter().copied().filter(|source| source.is_learned()).collect();
+    let sources: Few<_> = domain.sources.iter().copied().filter(|source| source.is_learned()).collect();
     let (first, last) = (domain.first_seen.as_ref()?.0, domain.last_seen.as_ref()?.0);
     let all = domain.hosts.iter().filter_map(|listed| listed.split_once('/'));
     // The others are further names of it.

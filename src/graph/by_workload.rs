@@ -2,7 +2,8 @@ use std::net::IpAddr;
 
 use imbl::OrdMap;
 
-use super::{HashMap, Labels, ObjectKey, Pod};
+use super::relation::First;
+use super::{Labels, ObjectKey, Pod};
 
 /// Who made a call, as the one who saw it can tell.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -21,35 +22,37 @@ impl<A: Into<IpAddr>> From<A> for Caller {
     }
 }
 
-/// Workload → the labels of its pods, and how many pods have just these. Nearly always there is one set of labels,
-/// however many pods.
+/// Workload and labels → how many of its pods have just these. Nearly always a workload's pods have one set of labels,
+/// however many they are.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ByWorkload(HashMap<ObjectKey, OrdMap<Labels, usize>>);
+pub(super) struct ByWorkload(OrdMap<(ObjectKey, Labels), usize>);
 
 impl ByWorkload {
-    /// A workload's own key and the labels of its pods; `None` if it has no pods.
-    pub(super) fn get(&self, workload: &ObjectKey) -> Option<(&ObjectKey, &OrdMap<Labels, usize>)> {
-        self.0.get_key_value(workload)
+    /// A workload's own key with the labels of its pods, each set once; `None` if it has no pods.
+    pub(super) fn get<'a>(
+        &'a self,
+        workload: &ObjectKey,
+    ) -> Option<impl Iterator<Item = &'a (ObjectKey, Labels)> + use<'a>> {
+        let mut all = self.0.range(First(workload)..).map(|(place, _)| place);
+        let first = all.next().filter(|(own, _)| own == workload)?;
+        Some(std::iter::once(first).chain(all.take_while(|(own, _)| *own == first.0)))
     }
 
     pub(super) fn add(&mut self, pod: &Pod) {
-        *self.0.entry(workload(pod)).or_default().entry(pod.labels.clone()).or_default() += 1;
+        *self.0.entry(place(pod)).or_default() += 1;
     }
 
-    /// Counts a pod out of its workload, and the workload out when that was its last pod.
+    /// Counts a pod out of its workload.
     pub(super) fn remove(&mut self, pod: &Pod) {
-        let workload = workload(pod);
-        let Some(labels) = self.0.get_mut(&workload) else { return };
-        match labels.get_mut(&pod.labels) {
+        let place = place(pod);
+        match self.0.get_mut(&place) {
             Some(pods) if *pods > 1 => *pods -= 1,
-            _ => drop(labels.remove(&pod.labels)),
-        }
-        if labels.is_empty() {
-            self.0.remove(&workload);
+            _ => drop(self.0.remove(&place)),
         }
     }
 }
 
-fn workload(pod: &Pod) -> ObjectKey {
-    ObjectKey { namespace: pod.key.namespace.clone(), name: pod.workload.clone() }
+fn place(pod: &Pod) -> (ObjectKey, Labels) {
+    let workload = ObjectKey { namespace: pod.key.namespace.clone(), name: pod.workload.clone() };
+    (workload, pod.labels.clone())
 }

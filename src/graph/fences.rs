@@ -5,7 +5,8 @@ use imbl::{OrdMap, OrdSet};
 use jiff::Timestamp;
 
 use super::names::{HostNames, wildcards};
-use super::registry::{Registry, discard, insert};
+use super::registry::Registry;
+use super::relation::Relation;
 use super::{HashMap, Known, Labels, Learning, ObjectKey, Observation, PodSelection, Want, Wanted};
 use crate::api::{self, Mode, SidecarPolicy};
 
@@ -78,25 +79,25 @@ pub struct Answers {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fences {
-    by_key: HashMap<ObjectKey, FenceFacts>,
-    by_namespace: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    by_key: HashMap<ObjectKey, Arc<FenceFacts>>,
+    by_namespace: Relation<Arc<str>, ObjectKey>,
     /// What is asked for ([`Wanted::word`]) → the fences that do.
-    wanted_by: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    wanted_by: Relation<Arc<str>, ObjectKey>,
     /// The hosts that are asked for, to be found by a wildcard.
     names: HostNames,
     /// Host → the fences that have learned it. Its name of a host is the one that they all share.
-    known_by: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    known_by: Relation<Arc<str>, ObjectKey>,
     /// The fences that select pods of whose earlier calls nothing was told yet.
     without_history: OrdSet<ObjectKey>,
 }
 
 impl Fences {
     pub(super) fn get(&self, key: &ObjectKey) -> Option<&FenceFacts> {
-        self.by_key.get(key)
+        self.by_key.get(key).map(Arc::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, key: &ObjectKey) -> Option<&mut FenceFacts> {
-        self.by_key.get_mut(key)
+        self.by_key.get_mut(key).map(Arc::make_mut)
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
@@ -104,7 +105,7 @@ impl Fences {
     }
 
     pub(super) fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &ObjectKey> {
-        self.by_namespace.get(namespace).into_iter().flatten()
+        self.by_namespace.of(namespace)
     }
 
     pub(super) fn without_history(&self) -> impl Iterator<Item = &ObjectKey> {
@@ -116,7 +117,7 @@ impl Fences {
         let news: BTreeSet<_> =
             keys.into_iter().filter(|key| self.without_history.remove(key).is_some()).collect();
         for key in &news {
-            if let Some(facts) = self.by_key.get_mut(key) {
+            if let Some(facts) = self.by_key.get_mut(key).map(Arc::make_mut) {
                 facts.history_told = true;
             }
         }
@@ -125,14 +126,14 @@ impl Fences {
 
     /// Notes that the proxies of a fence's pods were asked, and tells whether there is such a fence.
     pub(super) fn set_answers(&mut self, key: &ObjectKey, answers: Option<Answers>) -> bool {
-        let Some(facts) = self.by_key.get_mut(key) else { return false };
+        let Some(facts) = self.by_key.get_mut(key).map(Arc::make_mut) else { return false };
         facts.answers = answers;
         true
     }
 
     /// Notes that the fence is for other pods now, of which nothing was told.
     pub(super) fn forget_history(&mut self, key: &ObjectKey) {
-        let Some(facts) = self.by_key.get_mut(key) else { return };
+        let Some(facts) = self.by_key.get_mut(key).map(Arc::make_mut) else { return };
         (facts.history_told, facts.answers) = (false, None);
         if facts.labels.is_some() {
             self.without_history.insert(key.clone());
@@ -143,19 +144,19 @@ impl Fences {
 
     /// The fences that ask for something by this word ([`Wanted::word`]).
     pub(super) fn wanting(&self, word: &str) -> impl Iterator<Item = &ObjectKey> {
-        self.wanted_by.get(word).into_iter().flatten()
+        self.wanted_by.of(word)
     }
 
     /// The fences to which it makes a difference that `host` comes or goes.
     pub(super) fn wanting_host(&self, host: &str) -> impl Iterator<Item = &ObjectKey> {
-        let covering = wildcards(host).filter_map(|name| self.wanted_by.get(name.as_str()));
-        let covered = self.names.covered_by(host).filter_map(|name| self.wanted_by.get(name));
-        self.wanting(host).chain(covering.chain(covered).flatten())
+        let covering = wildcards(host).flat_map(|name| self.wanted_by.of(name.as_str()));
+        let covered = self.names.covered_by(host).flat_map(|name| self.wanted_by.of(name));
+        self.wanting(host).chain(covering).chain(covered)
     }
 
     /// The fences that have learned `host`.
     pub(super) fn knowing(&self, host: &str) -> impl Iterator<Item = &ObjectKey> {
-        self.known_by.get(host).into_iter().flatten()
+        self.known_by.of(host)
     }
 
     /// The fences that a pod with these labels is in.
@@ -189,12 +190,12 @@ impl Fences {
         }
         for want in &fence.wants {
             let Some(word) = want.hosts.word() else { continue };
-            insert(&mut self.wanted_by, &word, fence.key.clone());
+            self.wanted_by.insert(word.clone(), fence.key.clone());
             if let Wanted::Host(host) = &want.hosts {
                 self.names.insert(host.clone());
             }
         }
-        self.by_namespace.entry(fence.key.namespace.clone()).or_default().insert(fence.key.clone());
+        self.by_namespace.insert(fence.key.namespace.clone(), fence.key.clone());
         if labels.is_some() && !history_told {
             self.without_history.insert(fence.key.clone());
         }
@@ -213,26 +214,26 @@ impl Fences {
             terms,
         };
         facts.note_moved(registry);
-        self.by_key.insert(fence.key, facts);
+        self.by_key.insert(fence.key, Arc::new(facts));
     }
 
     pub(super) fn remove(&mut self, key: &ObjectKey) {
         let Some(facts) = self.take(key) else { return };
         for host in facts.known.keys() {
-            discard(&mut self.known_by, host, key);
+            self.known_by.remove(host, key);
         }
     }
 
     /// Takes a fence out, but for the hosts that it knows.
     fn take(&mut self, key: &ObjectKey) -> Option<FenceFacts> {
-        let facts = self.by_key.remove(key)?;
+        let facts = Arc::unwrap_or_clone(self.by_key.remove(key)?);
         for word in facts.wants.iter().filter_map(|want| want.hosts.word()) {
-            discard(&mut self.wanted_by, &word, key);
-            if !self.wanted_by.contains_key(&word) {
+            self.wanted_by.remove(&word, key);
+            if self.wanted_by.key(&word).is_none() {
                 self.names.remove(&word);
             }
         }
-        discard(&mut self.by_namespace, &key.namespace, key);
+        self.by_namespace.remove(&key.namespace, key);
         self.without_history.remove(key);
         Some(facts)
     }
@@ -240,7 +241,7 @@ impl Fences {
     /// Notes a call of a pod of the fence `key`, and tells whether that is news. `definers` are the namespaces that
     /// define its host.
     pub(super) fn learn(&mut self, key: &ObjectKey, call: &Observation, definers: &[Arc<str>]) -> bool {
-        let Some(facts) = self.by_key.get_mut(key) else { return false };
+        let Some(facts) = self.by_key.get_mut(key).map(Arc::make_mut) else { return false };
         let namespaces: Vec<_> =
             definers.iter().filter(|namespace| facts.learning.allows(namespace)).cloned().collect();
         let news = match facts.known.get(&call.host) {
@@ -259,12 +260,12 @@ impl Fences {
 
     /// Forgets hosts of a fence, but none that was seen again meanwhile.
     pub(super) fn forget(&mut self, key: &ObjectKey, hosts: &[(Arc<str>, Timestamp)]) {
-        let Some(facts) = self.by_key.get_mut(key) else { return };
+        let Some(facts) = self.by_key.get_mut(key).map(Arc::make_mut) else { return };
         for (host, last_seen) in hosts {
             if facts.known.get(host).is_some_and(|known| known.last_seen <= *last_seen) {
                 facts.known.remove(host);
                 facts.moved.remove(host);
-                discard(&mut self.known_by, host, key);
+                self.known_by.remove(host, key);
             }
         }
     }
@@ -282,7 +283,7 @@ impl FenceFacts {
 /// Notes a fact of a fence, and in the index, if it is the first of its host, which fence it is.
 fn note(
     known: &mut OrdMap<Arc<str>, Known>,
-    known_by: &mut HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    known_by: &mut Relation<Arc<str>, ObjectKey>,
     fence: &ObjectKey,
     host: Arc<str>,
     fact: Known,
@@ -290,7 +291,7 @@ fn note(
     if let Some(old) = known.get_mut(&host) {
         return old.merge(&fact);
     }
-    let host = known_by.get_key_value(&host).map_or(host, |(shared, _)| shared.clone());
-    insert(known_by, &host, fence.clone());
+    let host = known_by.key(&host).cloned().unwrap_or(host);
+    known_by.insert(host.clone(), fence.clone());
     known.insert(host, fact);
 }

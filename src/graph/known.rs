@@ -1,9 +1,8 @@
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Caller, Learning};
+use super::{Caller, Few, Learning};
 use crate::api::DependencySource;
 
 /// A call that was seen.
@@ -24,9 +23,9 @@ pub struct Observation {
 pub struct Known {
     /// The namespaces that defined the host when it was learned. Kept, so that a Service that is replaced does
     /// not cost its callers a detour.
-    pub namespaces: BTreeSet<Arc<str>>,
+    pub namespaces: Few<Arc<str>>,
     /// Who saw calls to it.
-    pub sources: BTreeSet<DependencySource>,
+    pub sources: Few<DependencySource>,
     /// When the first call was seen.
     pub first_seen: Timestamp,
     /// When the last call was seen, [`Learning::precision`] behind at most.
@@ -55,7 +54,7 @@ impl Known {
 
     /// What both say together. Commutative and associative: the order in which facts come in is no matter.
     pub(super) fn merge(&mut self, other: &Known) {
-        self.namespaces.extend(other.namespaces.iter().cloned());
+        self.namespaces.extend(&other.namespaces);
         self.sources.extend(&other.sources);
         self.first_seen = self.first_seen.min(other.first_seen);
         self.last_seen = self.last_seen.max(other.last_seen);
@@ -67,7 +66,7 @@ impl Observation {
     pub(super) fn as_known(&self, namespaces: &[Arc<str>]) -> Known {
         Known {
             namespaces: namespaces.iter().cloned().collect(),
-            sources: BTreeSet::from([self.source]),
+            sources: [self.source].into(),
             first_seen: self.seen,
             last_seen: self.seen,
         }

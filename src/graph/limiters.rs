@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 
-use super::registry::discard;
+use super::relation::Relation;
 use super::{Change, Graph, HashMap, Labels, ObjectKey, Pod, Proxy, Service};
 
 /// What matters of a `SmartLimiter`.
@@ -38,7 +38,7 @@ pub(super) struct Limiters {
     /// `EnvoyFilter` → the limiter.
     filters: HashMap<ObjectKey, ObjectKey>,
     /// Limiter → the names of its `EnvoyFilter`s.
-    filters_of: HashMap<ObjectKey, OrdSet<Arc<str>>>,
+    filters_of: Relation<ObjectKey, Arc<str>>,
 }
 
 impl Limiters {
@@ -51,7 +51,7 @@ impl Limiters {
             Change::DestinationRuleGone(key) => take(&mut self.rules, &key),
             Change::EnvoyFilter(key, limiter) => {
                 self.remove_filter(&key);
-                self.filters_of.entry(limiter.clone()).or_default().insert(key.name.clone());
+                self.filters_of.insert(limiter.clone(), key.name.clone());
                 self.filters.insert(key, limiter);
             }
             Change::EnvoyFilterGone(key) => self.remove_filter(&key),
@@ -61,7 +61,7 @@ impl Limiters {
 
     fn remove_filter(&mut self, key: &ObjectKey) {
         if let Some(limiter) = self.filters.remove(key) {
-            discard(&mut self.filters_of, &limiter, &key.name);
+            self.filters_of.remove(&limiter, &key.name);
         }
     }
 
@@ -105,7 +105,7 @@ impl Graph {
 
     /// The `EnvoyFilter`s that were written for a limiter.
     pub fn envoy_filters_of(&self, limiter: &ObjectKey) -> impl Iterator<Item = ObjectKey> + '_ {
-        let names = self.limiters.filters_of.get(limiter).into_iter().flatten();
+        let names = self.limiters.filters_of.of(limiter);
         let namespace = limiter.namespace.clone();
         names.map(move |name| ObjectKey { namespace: namespace.clone(), name: name.clone() })
     }

@@ -40,6 +40,14 @@ impl HostNames {
         self.0.remove(&backwards(host));
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The names that a wildcard covers, itself among them if it is there.
     pub(super) fn covered_by(&self, wildcard: &str) -> impl Iterator<Item = &Arc<str>> {
         let start = ending(wildcard).map(backwards);

@@ -1,10 +1,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use imbl::OrdSet;
-
 use super::callers::{CallerPattern, Identity};
-use super::registry::discard;
+use super::relation::Relation;
 use super::workloads::Workloads;
 use super::{HashMap, Labels, ObjectKey, Service};
 
@@ -40,8 +38,8 @@ type Pins = (Option<Arc<str>>, Option<Arc<str>>);
 pub(super) struct Policies {
     authority: Arc<Authority>,
     by_key: HashMap<ObjectKey, Arc<Policy>>,
-    by_namespace: HashMap<Arc<str>, OrdSet<ObjectKey>>,
-    by_pins: HashMap<Pins, OrdSet<ObjectKey>>,
+    by_namespace: Relation<Arc<str>, ObjectKey>,
+    by_pins: Relation<Pins, ObjectKey>,
 }
 
 impl Policies {
@@ -67,24 +65,18 @@ impl Policies {
         }
         let key = &policy.key;
         for pattern in &policy.callers {
-            self.by_pins.entry(owned(pattern.pins())).or_default().insert(key.clone());
+            self.by_pins.insert(owned(pattern.pins()), key.clone());
         }
-        self.by_namespace.entry(key.namespace.clone()).or_default().insert(key.clone());
+        self.by_namespace.insert(key.namespace.clone(), key.clone());
         self.by_key.insert(key.clone(), Arc::new(policy));
     }
 
     pub(super) fn remove(&mut self, key: &ObjectKey) {
         let Some(old) = self.by_key.remove(key) else { return };
         for pattern in &old.callers {
-            let pins = owned(pattern.pins());
-            if let Some(set) = self.by_pins.get_mut(&pins) {
-                set.remove(key);
-                if set.is_empty() {
-                    self.by_pins.remove(&pins);
-                }
-            }
+            self.by_pins.remove(&owned(pattern.pins()), key);
         }
-        discard(&mut self.by_namespace, &key.namespace, key);
+        self.by_namespace.remove(&key.namespace, key);
     }
 
     /// The policies that name a caller.
@@ -93,8 +85,7 @@ impl Policies {
         let pins = [(namespace, account), (namespace, None), (None, account), (None, None)];
         let keys: BTreeSet<_> = pins
             .into_iter()
-            .filter_map(|(namespace, account)| self.by_pins.get(&(namespace.cloned(), account.cloned())))
-            .flatten()
+            .flat_map(|(namespace, account)| self.by_pins.of(&(namespace.cloned(), account.cloned())))
             .collect();
         let policies = keys.into_iter().filter_map(|key| self.by_key.get(key)).map(Arc::as_ref);
         policies.filter(|policy| policy.names(caller))
@@ -104,7 +95,7 @@ impl Policies {
     pub(super) fn about(&self, namespace: &str) -> impl Iterator<Item = &Policy> + use<'_> {
         let root = &*self.authority.root_namespace;
         let elsewhere = Some(root).filter(|root| *root != namespace);
-        let keys = [Some(namespace), elsewhere].map(|namespace| self.by_namespace.get(namespace?));
+        let keys = [Some(namespace), elsewhere].map(|namespace| Some(self.by_namespace.of(namespace?)));
         keys.into_iter().flatten().flatten().filter_map(|key| self.by_key.get(key)).map(Arc::as_ref)
     }
 

@@ -2,13 +2,11 @@ mod changes;
 mod own_entries;
 
 use std::collections::BTreeSet;
-use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use imbl::OrdSet;
-
 use super::names::{HostNames, is_wildcard, wildcards};
+use super::relation::Relation;
 use super::want::label_word;
 use super::{
     Aliases, DefaultExport, EgressHost, ExportTo, HashMap, Labels, MeshWide, ObjectKey, Pod, Service,
@@ -23,28 +21,28 @@ pub struct Registry {
     /// Who sees what does not say who does.
     default_export: DefaultExport,
     rules: Arc<Aliases>,
-    services: HashMap<ObjectKey, Service>,
+    services: HashMap<ObjectKey, Arc<Service>>,
     /// Namespace → its Services.
-    keys: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    keys: Relation<Arc<str>, ObjectKey>,
     entries: HashMap<ObjectKey, ServiceEntry>,
     /// Host → the objects that define it: one host may come from several namespaces.
-    definers: HashMap<Arc<str>, OrdSet<Definer>>,
+    definers: Relation<Arc<str>, Definer>,
     /// The hosts, to be found by a wildcard.
     names: HostNames,
     /// Namespace → the hosts of its Services.
-    by_namespace: HashMap<Arc<str>, OrdSet<Arc<str>>>,
+    by_namespace: Relation<Arc<str>, Arc<str>>,
     /// Namespace → the hosts of its headless Services.
-    headless: HashMap<Arc<str>, OrdSet<Arc<str>>>,
+    headless: Relation<Arc<str>, Arc<str>>,
     /// Label (`key=value`) → the Services that have it.
-    by_label: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    by_label: Relation<Arc<str>, ObjectKey>,
     /// Host → the `ExternalName` Services that are other names for it.
-    aliases: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    aliases: Relation<Arc<str>, ObjectKey>,
     /// Host → the hosts to which rules give it as a further name.
-    aliased: HashMap<Arc<str>, OrdSet<Arc<str>>>,
+    aliased: Relation<Arc<str>, Arc<str>>,
     /// Namespace → the hosts that it sees and the global proxy does not.
-    hidden: HashMap<Arc<str>, OrdSet<(Definer, Arc<str>)>>,
+    hidden: Relation<Arc<str>, (Definer, Arc<str>)>,
     /// Namespace → the hosts of our own entries.
-    own: HashMap<Arc<str>, OrdSet<Arc<str>>>,
+    own: Relation<Arc<str>, Arc<str>>,
 }
 
 /// An object that defines a host. A Service and a `ServiceEntry` of one name are two.
@@ -101,46 +99,40 @@ impl Registry {
     /// The same, once for each object that defines it, and without a copy. Entries of our own are left out: each is for
     /// its own namespace alone.
     pub(super) fn definers_of(&self, host: &str) -> impl Iterator<Item = &Arc<str>> {
-        let definers = self.definers.get(host).into_iter().flatten();
+        let definers = self.definers.of(host);
         definers.filter(|definer| !self.is_own(definer)).map(Definer::namespace)
     }
 
     /// Whether some object defines just `host`.
     #[must_use]
     pub fn contains(&self, host: &str) -> bool {
-        self.definers.contains_key(host)
+        self.definers.key(host).is_some()
     }
 
     /// The cluster IPs of the Service that defines `host`; none for a headless one, or a host of a `ServiceEntry`.
     #[must_use]
     pub fn addresses(&self, host: &str) -> &[IpAddr] {
-        let keys = self.definers.get(host).into_iter().flatten().filter_map(Definer::service);
-        keys.filter_map(|key| self.services.get(key))
-            .map(|service| &*service.addresses)
-            .next()
-            .unwrap_or_default()
+        let keys = self.definers.of(host).filter_map(Definer::service);
+        keys.filter_map(|key| self.service(key)).map(|service| &*service.addresses).next().unwrap_or_default()
     }
 
     /// How many hosts there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.definers.len()
+        self.names.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.definers.is_empty()
+        self.names.is_empty()
     }
 
     /// The name by which istiod knows `host`: its own, or the closest wildcard of a `ServiceEntry` that covers it.
     #[must_use]
     pub fn canonical(&self, host: &str) -> Option<Arc<str>> {
-        let own = self.definers.get_key_value(host).map(|(name, _)| name.clone());
-        own.or_else(|| {
-            wildcards(host)
-                .find_map(|name| self.definers.get_key_value(name.as_str()).map(|(n, _)| n.clone()))
-        })
+        let own = self.definers.key(host).cloned();
+        own.or_else(|| wildcards(host).find_map(|name| self.definers.key(name.as_str()).cloned()))
     }
 
     /// What a `Sidecar` imports for `host`, for each namespace that defines it, with the other names that it has.
@@ -167,7 +159,7 @@ impl Registry {
     /// The hosts of which it makes a difference that `hosts` come or go: themselves, and those to which rules give
     /// them as further names.
     pub(super) fn concerned_by(&self, hosts: &[Arc<str>]) -> BTreeSet<Arc<str>> {
-        let aliased = hosts.iter().filter_map(|host| self.aliased.get(host)).flatten();
+        let aliased = hosts.iter().flat_map(|host| self.aliased.of(host));
         hosts.iter().chain(aliased).cloned().collect()
     }
 
@@ -185,16 +177,16 @@ impl Registry {
     }
 
     fn target_of(&self, host: &str) -> Option<Arc<str>> {
-        let definers = self.definers.get(host).into_iter().flatten();
+        let definers = self.definers.of(host);
         let mut services = definers.filter_map(|definer| match definer {
-            Definer::Service(key) => self.services.get(key),
+            Definer::Service(key) => self.service(key),
             Definer::ServiceEntry(_) => None,
         });
         services.find_map(|service| service.external_name.clone())
     }
 
     fn aliases_of(&self, host: &str) -> impl Iterator<Item = &ObjectKey> {
-        self.aliases.get(host).into_iter().flatten()
+        self.aliases.of(host)
     }
 
     fn defined(&self, host: Arc<str>) -> impl Iterator<Item = EgressHost> + use<> {
@@ -213,10 +205,10 @@ impl Registry {
 
     /// The hosts of the Services of all namespaces that `selector` selects.
     pub fn labelled<'a>(&'a self, selector: &'a Labels) -> impl Iterator<Item = EgressHost> + 'a {
-        let having = |(key, value): (&str, &str)| self.by_label.get(&label_word(key, value));
-        let fewest = selector.iter().map(having).min_by_key(|set| set.map_or(0, OrdSet::len)).flatten();
-        fewest.into_iter().flatten().filter_map(move |key| {
-            let service = self.services.get(key).filter(|service| service.labels.satisfy(selector))?;
+        let words: Vec<_> = selector.iter().map(|(key, value)| label_word(key, value)).collect();
+        let fewest = first_to_end(words.iter().map(|word| self.by_label.of(word)).collect());
+        fewest.into_iter().flat_map(move |at| self.by_label.of(&words[at])).filter_map(move |key| {
+            let service = self.service(key).filter(|service| service.labels.satisfy(selector))?;
             Some(EgressHost { namespace: service.key.namespace.clone(), host: self.host_of(key) })
         })
     }
@@ -233,7 +225,7 @@ impl Registry {
     /// The hosts that a namespace sees and the global proxy does not: nobody could learn them there.
     #[must_use]
     pub fn hidden_in(&self, namespace: &str) -> BTreeSet<EgressHost> {
-        let hidden = self.hidden.get(namespace).into_iter().flatten();
+        let hidden = self.hidden.of(namespace);
         hidden
             .map(|(definer, host)| EgressHost { namespace: definer.namespace().clone(), host: host.clone() })
             .collect()
@@ -242,16 +234,16 @@ impl Registry {
     /// A Service by its key.
     #[must_use]
     pub fn service(&self, key: &ObjectKey) -> Option<&Service> {
-        self.services.get(key)
+        self.services.get(key).map(Arc::as_ref)
     }
 
     /// The labels of the pods of a namespace that stand for `host`, by its Services and `ServiceEntry`s: none if no object of
     /// the namespace defines the host, empty ones if none has a selector.
     #[must_use]
     pub fn pods_of(&self, namespace: &str, host: &str) -> Option<&Labels> {
-        let definers = self.definers.get(host)?.iter().filter(|definer| **definer.namespace() == *namespace);
+        let definers = self.definers.of(host).filter(|definer| **definer.namespace() == *namespace);
         let mut all = definers.filter_map(|definer| match definer {
-            Definer::Service(key) => self.services.get(key).map(|service| &service.selector),
+            Definer::Service(key) => self.service(key).map(|service| &service.selector),
             Definer::ServiceEntry(key) => self.entries.get(key).map(|entry| &entry.selector),
         });
         let first = all.next()?;
@@ -264,8 +256,8 @@ impl Registry {
 
     /// The Service that has a host.
     pub(super) fn service_of(&self, host: &str) -> Option<&Service> {
-        self.definers.get(host)?.iter().find_map(|definer| match definer {
-            Definer::Service(key) => self.services.get(key),
+        self.definers.of(host).find_map(|definer| match definer {
+            Definer::Service(key) => self.service(key),
             Definer::ServiceEntry(_) => None,
         })
     }
@@ -275,10 +267,10 @@ impl Registry {
     pub fn services_in(&self, namespace: Option<&str>) -> Box<dyn Iterator<Item = &Service> + '_> {
         match namespace {
             Some(namespace) => {
-                let keys = self.keys.get(namespace).into_iter().flatten();
-                Box::new(keys.filter_map(|key| self.services.get(key)))
+                let keys = self.keys.of(namespace);
+                Box::new(keys.filter_map(|key| self.service(key)))
             }
-            None => Box::new(self.services.values()),
+            None => Box::new(self.services.values().map(Arc::as_ref)),
         }
     }
 
@@ -312,29 +304,21 @@ impl Registry {
     }
 }
 
+/// Which of several iterators ends first, found without going on with the others.
+fn first_to_end(mut all: Vec<impl Iterator>) -> Option<usize> {
+    while !all.is_empty() {
+        if let Some(ended) = all.iter_mut().position(|one| one.next().is_none()) {
+            return Some(ended);
+        }
+    }
+    None
+}
+
 fn in_namespace<'a>(
-    index: &'a HashMap<Arc<str>, OrdSet<Arc<str>>>,
+    index: &'a Relation<Arc<str>, Arc<str>>,
     namespace: &str,
 ) -> impl Iterator<Item = EgressHost> + 'a {
-    index.get_key_value(namespace).into_iter().flat_map(|(namespace, hosts)| {
-        hosts.iter().map(|host| EgressHost { namespace: namespace.clone(), host: host.clone() })
+    index.key(namespace).into_iter().flat_map(|namespace| {
+        index.of(namespace).map(|host| EgressHost { namespace: namespace.clone(), host: host.clone() })
     })
-}
-
-/// Puts `value` into the set at `key`.
-pub(super) fn insert<V: Ord + Clone>(map: &mut HashMap<Arc<str>, OrdSet<V>>, key: &Arc<str>, value: V) {
-    map.entry(key.clone()).or_default().insert(value);
-}
-
-/// Takes `value` out of the set at `key`, and the set out of the map when it was the last.
-pub(super) fn discard<K: Hash + Eq + Clone, V: Ord + Clone>(
-    map: &mut HashMap<K, OrdSet<V>>,
-    key: &K,
-    value: &V,
-) {
-    let Some(set) = map.get_mut(key) else { return };
-    set.remove(value);
-    if set.is_empty() {
-        map.remove(key);
-    }
 }

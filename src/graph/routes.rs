@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use imbl::OrdSet;
 
-use super::registry::{Registry, discard};
+use super::registry::Registry;
+use super::relation::Relation;
 use super::{DefaultExport, EgressHost, ExportTo, Graph, HashMap, Labels, MeshWide, ObjectKey};
 
 /// What matters of a `VirtualService`. A host without a dot is a Service of its namespace.
@@ -69,11 +70,11 @@ pub(super) struct Routes {
     /// Who sees what does not say who does.
     default_export: DefaultExport,
     by_key: HashMap<ObjectKey, Arc<VirtualService>>,
-    to: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    to: Relation<Arc<str>, ObjectKey>,
     /// A host → those that route its calls.
-    of: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    of: Relation<Arc<str>, ObjectKey>,
     /// A `VirtualService` → those that delegate to it.
-    roots: HashMap<ObjectKey, OrdSet<ObjectKey>>,
+    roots: Relation<ObjectKey, ObjectKey>,
     /// Those that have routes for particular callers, or that the global proxy does not see.
     particular: OrdSet<ObjectKey>,
 }
@@ -130,13 +131,13 @@ impl Routes {
             *host = registry.full_name(host, &service.key.namespace);
         }
         for host in service.hosts.iter().filter(|_| service.audience != Audience::Gateways) {
-            self.of.entry(host.clone()).or_default().insert(service.key.clone());
+            self.of.insert(host.clone(), service.key.clone());
         }
         for destination in &service.destinations {
-            self.to.entry(destination.clone()).or_default().insert(service.key.clone());
+            self.to.insert(destination.clone(), service.key.clone());
         }
         for delegate in &service.delegates {
-            self.roots.entry(delegate.clone()).or_default().insert(service.key.clone());
+            self.roots.insert(delegate.clone(), service.key.clone());
         }
         self.note_particular(&service);
         self.by_key.insert(service.key.clone(), Arc::new(service));
@@ -146,13 +147,13 @@ impl Routes {
         let Some(old) = self.by_key.remove(key) else { return };
         self.particular.remove(key);
         for host in &old.hosts {
-            discard(&mut self.of, host, key);
+            self.of.remove(host, key);
         }
         for destination in &old.destinations {
-            discard(&mut self.to, destination, key);
+            self.to.remove(destination, key);
         }
         for delegate in &old.delegates {
-            discard(&mut self.roots, delegate, key);
+            self.roots.remove(delegate, key);
         }
     }
 
@@ -170,8 +171,7 @@ impl Routes {
     /// The `VirtualService`s that have routes for particular callers (those of a namespace, if it alone sees them), or
     /// delegate to one that has.
     pub(super) fn particular(&self) -> impl Iterator<Item = &VirtualService> {
-        let roots = |key| self.roots.get(key).into_iter().flatten();
-        let keys = self.particular.iter().flat_map(move |key| std::iter::once(key).chain(roots(key)));
+        let keys = self.particular.iter().flat_map(|key| std::iter::once(key).chain(self.roots.of(key)));
         keys.filter_map(|key| self.by_key.get(key)).map(Arc::as_ref)
     }
 
@@ -190,16 +190,15 @@ impl Routes {
         host: &str,
         caller: &'a str,
     ) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
-        let services = self.of.get(host).into_iter().flatten().filter_map(|key| self.by_key.get(key));
+        let services = self.of.of(host).filter_map(|key| self.by_key.get(key));
         services.filter(move |service| service.is_for(caller)).map(|service| &service.key.namespace)
     }
 
     /// The other hosts whose calls may end at `destination`.
     pub(super) fn hosts_to<'a>(&'a self, destination: &'a str) -> impl Iterator<Item = &'a Arc<str>> + 'a {
-        let direct = self.to.get(destination).into_iter().flatten();
+        let direct = self.to.of(destination);
         // A delegate cannot delegate again (Istio's API), so one step back is enough.
-        let keys =
-            direct.flat_map(|key| std::iter::once(key).chain(self.roots.get(key).into_iter().flatten()));
+        let keys = direct.flat_map(|key| std::iter::once(key).chain(self.roots.of(key)));
         let services = keys.filter_map(|key| self.by_key.get(key));
         services.flat_map(|service| &service.hosts).filter(move |host| &***host != destination)
     }

@@ -1,10 +1,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use imbl::OrdSet;
 use jiff::Timestamp;
 
-use super::registry::discard;
+use super::relation::Relation;
 use super::{EgressHost, HashMap, Labels, MeshConfig, ObjectKey, Registry};
 use crate::istio::{Mode, SidecarSpec};
 
@@ -138,12 +137,12 @@ impl Foreign {
 pub(super) struct Sidecars {
     /// Whose pods without a default `Sidecar` of their namespace get the one of this namespace.
     root: Arc<str>,
-    own: HashMap<ObjectKey, Own>,
+    own: HashMap<ObjectKey, Arc<Own>>,
     /// Namespace → the fences in it whose `Sidecar` does not select what they ask for: few, and not for long.
-    astray: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    astray: Relation<Arc<str>, ObjectKey>,
     foreign: HashMap<Arc<str>, Arc<BTreeMap<Arc<str>, Foreign>>>,
     /// What Sidecars of others name, or named before a fence took them over (a host, or `namespace/*`) → those that do.
-    wanted_by: HashMap<Arc<str>, OrdSet<ObjectKey>>,
+    wanted_by: Relation<Arc<str>, ObjectKey>,
 }
 
 /// A fence's own `Sidecar`.
@@ -165,21 +164,21 @@ impl Sidecars {
     }
 
     pub(super) fn own(&self, fence: &ObjectKey) -> Option<&Own> {
-        self.own.get(fence)
+        self.own.get(fence).map(Arc::as_ref)
     }
 
     /// Notes whether the `Sidecar` of a fence selects something else than the fence asks for.
     pub(super) fn set_astray(&mut self, fence: &ObjectKey, astray: bool) {
         if astray {
-            self.astray.entry(fence.namespace.clone()).or_default().insert(fence.clone());
+            self.astray.insert(fence.namespace.clone(), fence.clone());
         } else {
-            discard(&mut self.astray, &fence.namespace, fence);
+            self.astray.remove(&fence.namespace, fence);
         }
     }
 
     /// The fences of a namespace whose `Sidecar` selects something else than they ask for, with that.
     pub(super) fn astray(&self, namespace: &str) -> impl Iterator<Item = (&ObjectKey, &Labels)> {
-        let astray = self.astray.get(namespace).into_iter().flatten();
+        let astray = self.astray.of(namespace);
         astray.filter_map(|fence| Some((fence, &self.own(fence)?.standing.selector)))
     }
 
@@ -195,7 +194,7 @@ impl Sidecars {
                 if let Some(adopted) = &adopted {
                     self.index_wants(adopted);
                 }
-                self.own.insert(key, Own { created, standing, adopted });
+                self.own.insert(key, Arc::new(Own { created, standing, adopted }));
                 before.into_iter().collect()
             }
             Origin::Other(spec, consent) => {
@@ -208,7 +207,7 @@ impl Sidecars {
 
     fn index_wants(&mut self, foreign: &Foreign) {
         for want in wanted(foreign) {
-            self.wanted_by.entry(want).or_default().insert(foreign.key.clone());
+            self.wanted_by.insert(want, foreign.key.clone());
         }
     }
 
@@ -221,7 +220,7 @@ impl Sidecars {
     pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<Foreign> {
         let own = self.own.remove(key);
         for want in own.iter().flat_map(|own| &own.adopted).flat_map(wanted) {
-            discard(&mut self.wanted_by, &want, key);
+            self.wanted_by.remove(&want, key);
         }
         let all = Arc::make_mut(self.foreign.get_mut(&key.namespace)?);
         let gone = all.remove(&key.name);
@@ -229,7 +228,7 @@ impl Sidecars {
             self.foreign.remove(&key.namespace);
         }
         for want in gone.iter().flat_map(wanted) {
-            discard(&mut self.wanted_by, &want, key);
+            self.wanted_by.remove(&want, key);
         }
         gone
     }
@@ -260,7 +259,7 @@ impl Sidecars {
 
     /// The namespaces with default Sidecars that name `want` (a host, or `namespace/*`).
     pub(super) fn wanting(&self, want: &str) -> impl Iterator<Item = &Arc<str>> {
-        self.wanted_by.get(want).into_iter().flatten().map(|key| &key.namespace)
+        self.wanted_by.of(want).map(|key| &key.namespace)
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = ObjectKey> {

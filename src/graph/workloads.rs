@@ -5,7 +5,7 @@ use std::sync::Arc;
 use imbl::OrdSet;
 
 use super::by_workload::ByWorkload;
-use super::registry::discard;
+use super::relation::Relation;
 use super::{Caller, HashMap, Labels, ObjectKey};
 
 /// What matters of a Pod: who calls from which address, by which proxy, under which name metrics speak of it, and whether
@@ -51,7 +51,7 @@ pub struct Workloads {
     /// Namespace → labels → the pods that have just these. What selects one of them selects them all.
     groups: HashMap<Arc<str>, HashMap<Labels, Group>>,
     /// Fence → the labels of the groups that are in it.
-    by_fence: HashMap<ObjectKey, OrdSet<Labels>>,
+    by_fence: Relation<ObjectKey, Labels>,
     by_address: HashMap<IpAddr, Tenant>,
     by_workload: ByWorkload,
 }
@@ -82,12 +82,9 @@ impl Workloads {
             }
             Caller::Workload(key) => (None, Some(self.by_workload.get(key)?)),
         };
-        let several = several.into_iter().flat_map(|(workload, labels)| {
-            labels
-                .keys()
-                .filter_map(|labels| self.group(&workload.namespace, labels))
-                .map(|group| &group.fences)
-        });
+        let groups = several.into_iter().flatten();
+        let groups = groups.filter_map(|(workload, labels)| self.group(&workload.namespace, labels));
+        let several = groups.map(|group| &group.fences);
         Some(one.into_iter().chain(several).flat_map(|fences| fences.iter()))
     }
 
@@ -104,8 +101,7 @@ impl Workloads {
 
     /// The pods of a fence, in the order of their names.
     pub fn of_fence(&self, fence: &ObjectKey) -> impl Iterator<Item = &Pod> {
-        let labels = self.by_fence.get(fence).into_iter().flatten();
-        let groups = labels.filter_map(|labels| self.group(&fence.namespace, labels));
+        let groups = self.labels_of(fence).filter_map(|labels| self.group(&fence.namespace, labels));
         let keys: BTreeSet<_> = groups.flat_map(|group| &group.pods).collect();
         keys.into_iter().filter_map(|key| self.pod(key))
     }
@@ -123,7 +119,7 @@ impl Workloads {
 
     /// The labels of a fence's pods, each set once.
     pub(super) fn labels_of(&self, fence: &ObjectKey) -> impl Iterator<Item = &Labels> {
-        self.by_fence.get(fence).into_iter().flatten()
+        self.by_fence.of(fence)
     }
 
     /// The fences that ask for pods with just these labels.
@@ -139,8 +135,11 @@ impl Workloads {
 
     /// Whether `fence` has pods, and all of them are pods of `other` too.
     pub(super) fn covers(&self, other: &ObjectKey, fence: &ObjectKey) -> bool {
-        let both = self.by_fence.get(fence).zip(self.by_fence.get(other));
-        other.namespace == fence.namespace && both.is_some_and(|(mine, theirs)| mine.is_subset(theirs))
+        let mut mine = self.labels_of(fence).peekable();
+        let theirs: BTreeSet<_> = self.labels_of(other).collect();
+        other.namespace == fence.namespace
+            && mine.peek().is_some()
+            && mine.all(|labels| theirs.contains(labels))
     }
 
     /// The labels of a namespace's pods, each set once.
@@ -220,10 +219,10 @@ impl Workloads {
         let Some(group) = groups.and_then(|groups| groups.get_mut(labels)) else { return };
         let mut fences: BTreeSet<_> = group.fences.iter().cloned().collect();
         if fences.remove(fence) {
-            discard(&mut self.by_fence, fence, labels);
+            self.by_fence.remove(fence, labels);
         } else {
             fences.insert(fence.clone());
-            self.by_fence.entry(fence.clone()).or_default().insert(labels.clone());
+            self.by_fence.insert(fence.clone(), labels.clone());
         }
         group.fences = fences.into_iter().collect();
         for pod in group.pods.iter().filter_map(|key| self.pods.get(key)) {
@@ -244,7 +243,7 @@ impl Workloads {
         let group = groups.entry(pod.labels.clone()).or_insert_with(|| {
             let fences = selecting(&pod.labels);
             for fence in fences.iter() {
-                by_fence.entry(fence.clone()).or_default().insert(pod.labels.clone());
+                by_fence.insert(fence.clone(), pod.labels.clone());
             }
             Group { pods: OrdSet::new(), fences }
         });
@@ -260,7 +259,7 @@ impl Workloads {
         if is_empty {
             groups.remove(&pod.labels);
             for fence in fences.iter() {
-                discard(&mut self.by_fence, fence, &pod.labels);
+                self.by_fence.remove(fence, &pod.labels);
             }
         }
         if groups.is_empty() {

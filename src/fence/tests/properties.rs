@@ -6,7 +6,7 @@ fn some_known() -> impl Strategy<Value = Known> {
     let namespaces = prop::sample::subsequence(vec!["a", "b", "shop"], 0..=3);
     (namespaces, 0i64..4_000_000_000, 0i64..1_000_000).prop_map(|(namespaces, first, more)| Known {
         namespaces: namespaces.into_iter().map(Arc::from).collect(),
-        sources: BTreeSet::from([DependencySource::AccessLog]),
+        sources: [DependencySource::AccessLog].into(),
         first_seen: Timestamp::from_second(first).unwrap(),
         last_seen: Timestamp::from_second(first + more).unwrap(),
     })

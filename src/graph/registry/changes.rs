@@ -3,29 +3,29 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Definer, Registry, RegistryChange, discard, insert};
+use super::{Definer, Registry, RegistryChange};
 use crate::graph::want::label_word;
 use crate::graph::{DefaultExport, ExportTo, ObjectKey, Service, ServiceEntry};
 
 impl Registry {
     pub(in crate::graph) fn apply_service(&mut self, service: Service) -> RegistryChange {
         let old = self.services.get(&service.key).cloned();
-        if old.as_ref() == Some(&service) {
+        if old.as_deref() == Some(&service) {
             return RegistryChange::default();
         }
         if let Some(old) = &old {
             self.unlist(old);
         }
         self.list(&service);
-        let change = self.difference(old.as_ref(), Some(&service));
-        self.keys.entry(service.key.namespace.clone()).or_default().insert(service.key.clone());
-        self.services.insert(service.key.clone(), service);
+        let change = self.difference(old.as_deref(), Some(&service));
+        self.keys.insert(service.key.namespace.clone(), service.key.clone());
+        self.services.insert(service.key.clone(), Arc::new(service));
         change
     }
 
     pub(in crate::graph) fn remove_service(&mut self, key: &ObjectKey) -> RegistryChange {
         let Some(old) = self.services.remove(key) else { return RegistryChange::default() };
-        discard(&mut self.keys, &key.namespace, key);
+        self.keys.remove(&key.namespace, key);
         self.unlist(&old);
         self.difference(Some(&old), None)
     }
@@ -39,7 +39,7 @@ impl Registry {
         for host in &entry.hosts {
             self.define(host, &definer, entry.learnable());
             if entry.own.is_some() {
-                insert(&mut self.own, &entry.key.namespace, host.clone());
+                self.own.insert(entry.key.namespace.clone(), host.clone());
             }
         }
         hidden.extend(self.hidden(entry.learnable(), &entry.key.namespace).cloned());
@@ -55,7 +55,7 @@ impl Registry {
         for host in &old.hosts {
             self.undefine(host, &definer, old.learnable());
             if old.own.is_some() {
-                discard(&mut self.own, &key.namespace, host);
+                self.own.remove(&key.namespace, host);
             }
         }
         let hidden = self.hidden(old.learnable(), &key.namespace).cloned().collect();
@@ -66,15 +66,15 @@ impl Registry {
     fn list(&mut self, service: &Service) {
         let (key, host) = (&service.key, self.host_of(&service.key));
         self.define(&host, &Definer::Service(key.clone()), &service.export_to);
-        insert(&mut self.by_namespace, &key.namespace, host.clone());
+        self.by_namespace.insert(key.namespace.clone(), host.clone());
         if service.headless {
-            insert(&mut self.headless, &key.namespace, host);
+            self.headless.insert(key.namespace.clone(), host);
         }
         for (name, value) in service.labels.iter() {
-            insert(&mut self.by_label, &label_word(name, value), key.clone());
+            self.by_label.insert(label_word(name, value), key.clone());
         }
         if let Some(target) = &service.external_name {
-            insert(&mut self.aliases, target, key.clone());
+            self.aliases.insert(target.clone(), key.clone());
         }
     }
 
@@ -82,31 +82,31 @@ impl Registry {
     fn unlist(&mut self, service: &Service) {
         let (key, host) = (&service.key, self.host_of(&service.key));
         self.undefine(&host, &Definer::Service(key.clone()), &service.export_to);
-        discard(&mut self.by_namespace, &key.namespace, &host);
-        discard(&mut self.headless, &key.namespace, &host);
+        self.by_namespace.remove(&key.namespace, &host);
+        self.headless.remove(&key.namespace, &host);
         for (name, value) in service.labels.iter() {
-            discard(&mut self.by_label, &label_word(name, value), key);
+            self.by_label.remove(&label_word(name, value), key);
         }
         if let Some(target) = &service.external_name {
-            discard(&mut self.aliases, target, key);
+            self.aliases.remove(target, key);
         }
     }
 
     fn define(&mut self, host: &Arc<str>, definer: &Definer, export_to: &ExportTo) {
-        insert(&mut self.definers, host, definer.clone());
+        self.definers.insert(host.clone(), definer.clone());
         self.names.insert(host.clone());
         for alias in self.rules.of(host) {
-            insert(&mut self.aliased, &alias, host.clone());
+            self.aliased.insert(alias.clone(), host.clone());
         }
         self.hide(host, definer, export_to);
     }
 
     fn undefine(&mut self, host: &Arc<str>, definer: &Definer, export_to: &ExportTo) {
-        discard(&mut self.definers, host, definer);
-        if !self.definers.contains_key(host) {
+        self.definers.remove(host, definer);
+        if !self.contains(host) {
             self.names.remove(host);
             for alias in self.rules.of(host) {
-                discard(&mut self.aliased, &alias, host);
+                self.aliased.remove(&alias, host);
             }
         }
         self.show(host, definer, export_to);
@@ -115,13 +115,13 @@ impl Registry {
     /// Notes who sees a host that the global proxy does not see.
     fn hide(&mut self, host: &Arc<str>, definer: &Definer, export_to: &ExportTo) {
         for namespace in self.hidden(export_to, definer.namespace()) {
-            insert(&mut self.hidden, namespace, (definer.clone(), host.clone()));
+            self.hidden.insert(namespace.clone(), (definer.clone(), host.clone()));
         }
     }
 
     fn show(&mut self, host: &Arc<str>, definer: &Definer, export_to: &ExportTo) {
         for namespace in self.hidden(export_to, definer.namespace()) {
-            discard(&mut self.hidden, namespace, &(definer.clone(), host.clone()));
+            self.hidden.remove(namespace, &(definer.clone(), host.clone()));
         }
     }
 

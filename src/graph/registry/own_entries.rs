@@ -26,7 +26,7 @@ impl Registry {
 
     /// The hosts of our own entries in a namespace.
     pub(in crate::graph) fn own_entries(&self, namespace: &str) -> impl Iterator<Item = &Arc<str>> {
-        self.own.get(namespace).into_iter().flatten()
+        self.own.of(namespace)
     }
 
     /// The namespaces that have an entry of our own for `host`, or for what it covers.
@@ -35,7 +35,7 @@ impl Registry {
         host: &'a str,
     ) -> impl Iterator<Item = &'a Arc<str>> {
         let names = std::iter::once(host).chain(self.names.covered_by(host).map(|name| &**name));
-        let definers = names.filter_map(|name| self.definers.get(name)).flatten();
+        let definers = names.flat_map(|name| self.definers.of(name));
         definers.filter(|definer| self.is_own(definer)).map(Definer::namespace)
     }
 
@@ -47,10 +47,10 @@ impl Registry {
     /// Whether `namespace` sees an object, other than our own entries, that defines `host` or a wildcard that covers it.
     pub(in crate::graph) fn is_seen_in(&self, host: &str, namespace: &str) -> bool {
         let all = std::iter::once(host.to_owned()).chain(wildcards(host));
-        let definers = |name: String| self.definers.get(name.as_str()).into_iter().flatten();
+        let definers = |name: String| self.definers.of(name.as_str());
         all.flat_map(definers).filter(|definer| !self.is_own(definer)).any(|definer| {
             let export_to = match definer {
-                Definer::Service(key) => self.services.get(key).map(|service| &service.export_to),
+                Definer::Service(key) => self.service(key).map(|service| &service.export_to),
                 Definer::ServiceEntry(key) => self.entries.get(key).map(|entry| &entry.export_to),
             };
             export_to.is_some_and(|it| it.includes(namespace, definer.namespace(), self.default_export))

@@ -132,7 +132,7 @@ fn call(caller: u8, host: &str, minute: i64) -> Change {
 fn knowledge(namespaces: &[&str], first: i64, last: i64) -> Known {
     Known {
         namespaces: namespaces.iter().map(|n| (*n).into()).collect(),
-        sources: BTreeSet::from([DependencySource::AccessLog]),
+        sources: [DependencySource::AccessLog].into(),
         first_seen: at(first),
         last_seen: at(last),
     }
