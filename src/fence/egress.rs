@@ -2,10 +2,7 @@ use jiff::Timestamp;
 
 use super::pace::Pace;
 use super::{Scope, Timings};
-use crate::graph::later;
-
-/// For how many settle times after the first of the hosts that settle others may join them: three times, then, at most.
-const JOINED_FOR: i32 = 5;
+use crate::graph::{Debounce, later};
 
 /// What a workload's proxies are told, and since when: the state of a `Sidecar`.
 ///
@@ -145,17 +142,18 @@ impl Egress {
     /// where istiod has no pause to push in: in its next push they come together. Where it has, nobody is held up for
     /// others.
     fn may_be_joined(&self, ready: Timestamp, pace: &Pace<'_>) -> bool {
-        let unpushed = ready.duration_since(pace.now) * 2 > pace.timings.settle;
+        let unpushed = later(pace.now, pace.timings.settle) < later(ready, pace.timings.debounce.after);
         unpushed && self.joined_at(pace).is_some_and(|at| at <= pace.now)
     }
 
-    /// When others may join the hosts that settle: each time twice as long after the first of them as the time before, so
-    /// that it is few writes, and only for a while, so that the first does not wait for ever.
+    /// When others may join the hosts that settle: each time three times as long after the first of them as the time
+    /// before, so that it is few writes, and only for half as long as istiod itself may put off a push, so that the first
+    /// does not wait for ever.
     fn joined_at(&self, pace: &Pace<'_>) -> Option<Timestamp> {
-        let settle = pace.timings.settle;
+        let Debounce { after, max, .. } = pace.timings.debounce;
         let (first, last) = (self.warming_since?, self.clusters_added?);
-        let at = later(pace.had(last), last.duration_since(first).max(settle));
-        Some(at).filter(|at| *at < later(first, settle * JOINED_FOR))
+        let at = later(pace.had(last), (last.duration_since(first) * 2).max(after));
+        Some(at).filter(|at| *at < later(first, max / 2))
     }
 
     /// When hosts of `keep` may be routed to: once their clusters are warm, and a settle time after those before

@@ -116,13 +116,17 @@ fn while_istiod_has_no_pause_to_push_in_others_join_the_host_that_settles() {
         egress.advance(target, &Pace { pushes: graph.pushes(), ..pace(at(now)) })
     };
     let warm = settled(&["a"]).advance(&hosts(&["a", "b"]), &pace(at(0))).egress;
-    let soon = look(&warm, &hosts(&["a", "b", "c"]), 200);
-    assert_eq!((&soon.egress, soon.wake), (&warm, Some(at(300))));
-    let joined = look(&warm, &hosts(&["a", "b", "c"]), 300).egress;
+    let soon = look(&warm, &hosts(&["a", "b", "c"]), 50);
+    assert_eq!((&soon.egress, soon.wake), (&warm, Some(at(100))));
+    let joined = look(&warm, &hosts(&["a", "b", "c"]), 100).egress;
     assert_eq!((&joined.route, &joined.keep), (&hosts(&["a"]), &hosts(&["b", "c"])));
-    let again = look(&joined, &all, 500);
-    assert_eq!((&again.egress, again.wake), (&joined, Some(at(600))), "each time it takes twice as long");
-    let again = look(&joined, &all, 600).egress;
+    let again = look(&joined, &all, 250);
+    assert_eq!(
+        (&again.egress, again.wake),
+        (&joined, Some(at(300))),
+        "each time it takes three times as long"
+    );
+    let again = look(&joined, &all, 300).egress;
     assert_eq!(again.keep, hosts(&["b", "c", "d"]));
 }
 
