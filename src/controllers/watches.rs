@@ -57,7 +57,7 @@ pub(super) fn start(
         watch.follow(watch.events(), SERVICES),
         watch.follow(watch.guarded_events(), SERVICE_ENTRIES),
         watch.follow(watch.guarded_events(), VIRTUAL_SERVICES),
-        watch.follow(watch.events(), PODS),
+        watch.follow(watch.streamed_events(), PODS),
         watch.follow(watch.events(), NAMESPACES),
         watch.follow(fences, FENCES),
         watch.follow(sidecars, SIDECARS),
