@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
@@ -44,26 +44,25 @@ where
         Self { store, written: Mutex::default() }
     }
 
-    /// The newest state known of an object.
+    /// The newest state known of an object. Lets go of what we wrote of it, once the watch shows as much.
     #[must_use]
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<K>> {
-        let watched = self.store.get(&ObjectRef::new(&key.name).within(&key.namespace));
-        let mut all = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        match all.get(key) {
-            Some(Written::Object(object)) if newer(object.as_ref(), watched.as_deref()) => {
-                Some(object.clone())
-            }
-            Some(Written::Deleted { version: gone })
-                if watched.as_deref().is_some_and(|watched| version(watched) <= *gone) =>
-            {
-                None
-            }
+        let (mut written, watched) = (self.written(), self.watched(key));
+        match written.get(key) {
+            Some(news) if news.is_news(watched.as_deref()) => match news {
+                Written::Object(object) => Some(object.clone()),
+                Written::Deleted { .. } => None,
+            },
             Some(_) => {
-                all.remove(key);
+                written.remove(key);
                 watched
             }
             None => watched,
         }
+    }
+
+    fn watched(&self, key: &ObjectKey) -> Option<Arc<K>> {
+        self.store.get(&ObjectRef::new(&key.name).within(&key.namespace))
     }
 
     /// The store of the watch itself.
@@ -79,27 +78,37 @@ where
         if object.meta().deletion_timestamp.is_some() && object.finalizers().is_empty() {
             return self.deleted(key, &object);
         }
-        let mut all = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = self.written();
         // Of two writes at a time, the answers may come in any order.
         let overtaken =
-            matches!(all.get(key), Some(Written::Object(noted)) if newer(noted.as_ref(), Some(&object)));
-        if !overtaken {
-            all.insert(key.clone(), Written::Object(Arc::new(object)));
+            matches!(written.get(key), Some(Written::Object(noted)) if newer(noted.as_ref(), Some(&object)));
+        if !overtaken && newer(&object, self.watched(key).as_deref()) {
+            written.insert(key.clone(), Written::Object(Arc::new(object)));
         }
     }
 
     /// Notes that we deleted an object in the state `last`.
     pub fn deleted(&self, key: &ObjectKey, last: &K) {
-        self.note(key, Written::Deleted { version: version(last) });
+        self.written().insert(key.clone(), Written::Deleted { version: version(last) });
     }
 
     /// Forgets our own writes of an object: the watch says that it is gone.
     pub fn forget(&self, key: &ObjectKey) {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.written().remove(key);
     }
 
-    fn note(&self, key: &ObjectKey, written: Written<K>) {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), written);
+    fn written(&self) -> MutexGuard<'_, HashMap<ObjectKey, Written<K>>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: ResourceExt> Written<K> {
+    /// Whether the watch does not show it yet.
+    fn is_news(&self, watched: Option<&K>) -> bool {
+        match self {
+            Self::Object(object) => newer(object.as_ref(), watched),
+            Self::Deleted { version: gone } => watched.is_some_and(|watched| version(watched) <= *gone),
+        }
     }
 }
 
@@ -146,6 +155,21 @@ mod tests {
         written.metadata.managed_fields = Some(vec![ManagedFieldsEntry::default()]);
         cache.wrote(&key, written);
         assert_eq!(cache.get(&key).unwrap().metadata.managed_fields, None);
+    }
+
+    #[test]
+    fn what_the_watch_shows_too_is_kept_once() {
+        let (key, (fences, mut watch)) = (ObjectKey::new("shop", "client"), store());
+        let cache = Cache::new(fences);
+        let kept = || cache.written().len();
+        cache.wrote(&key, fence("2", false));
+        assert!(cache.get(&key).is_some());
+        assert_eq!(kept(), 1, "the watch shows nothing yet");
+        watch.apply_watcher_event(&Event::Apply(fence("2", false)));
+        assert!(cache.get(&key).is_some());
+        assert_eq!(kept(), 0);
+        cache.wrote(&key, fence("2", false));
+        assert_eq!(kept(), 0, "the watch was first");
     }
 
     #[test]

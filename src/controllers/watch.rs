@@ -219,8 +219,11 @@ where
 {
     events.inspect(move |event| {
         writer.apply_watcher_event(event);
-        if let Event::Delete(object) = event {
-            cache(&caches).forget(&ObjectKey::of(object));
+        match event {
+            // So that what we wrote is not kept twice until somebody else looks.
+            Event::Apply(object) => drop(cache(&caches).get(&ObjectKey::of(object))),
+            Event::Delete(object) => cache(&caches).forget(&ObjectKey::of(object)),
+            _ => {}
         }
     })
 }
