@@ -12,7 +12,7 @@ use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::cache::{Cache, trim};
 use super::listed::Listed;
@@ -157,9 +157,13 @@ fn is_of_the_connection(error: &watcher::Error) -> bool {
 
 /// Whether the API server does not list as a stream: it says that the request is invalid, which it is without the feature
 /// gate `WatchList` (Kubernetes 1.27 to 1.31, and 1.33, unless it is set).
-fn is_no_stream<K>(event: &watcher::Result<Event<K>>) -> bool {
+fn is_no_stream<K: Resource<DynamicType = ()>>(event: &watcher::Result<Event<K>>) -> bool {
     let Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) = event else { return false };
-    status.code == 422
+    let refused = status.code == 422;
+    if refused {
+        info!(kind = %K::kind(&()), "the API server does not list as a stream; it is asked for pages");
+    }
+    refused
 }
 
 fn is_not_served(error: &watcher::Error) -> bool {

@@ -241,21 +241,28 @@ impl Fences {
     /// Notes a call of a pod of the fence `key`, and tells whether that is news. `definers` are the namespaces that
     /// define its host.
     pub(super) fn learn(&mut self, key: &ObjectKey, call: &Observation, definers: &[Arc<str>]) -> bool {
-        let Some(facts) = self.by_key.get_mut(key).map(Arc::make_mut) else { return false };
+        let Some(facts) = self.get(key) else { return false };
         let namespaces: Vec<_> =
             definers.iter().filter(|namespace| facts.learning.allows(namespace)).cloned().collect();
+        let refuses = namespaces.is_empty() && !facts.known.contains_key(&call.host);
         let news = match facts.known.get(&call.host) {
             Some(known) => known.is_added_to_by(call, &namespaces, &facts.learning),
             None if definers.is_empty() || facts.is_full() => false,
-            None if namespaces.is_empty() => return facts.refuse(&call.host),
-            None => true,
+            None => !refuses || facts.refused.is_none(),
         };
-        if news {
+        // Whoever looks for something to change copies what others look at.
+        if !news {
+            return false;
+        }
+        let Some(facts) = self.by_key.get_mut(key).map(Arc::make_mut) else { return false };
+        if refuses {
+            facts.refused = Some(call.host.clone());
+        } else {
             let fact = call.as_known(&namespaces);
             note(&mut facts.known, &mut self.known_by, key, call.host.clone(), fact);
             facts.moved.remove(&call.host);
         }
-        news
+        true
     }
 
     /// Forgets hosts of a fence, but none that was seen again meanwhile.
@@ -268,15 +275,6 @@ impl Fences {
                 self.known_by.remove(host, key);
             }
         }
-    }
-}
-
-impl FenceFacts {
-    /// Notes that a call's host may not be learned, and tells whether that is news.
-    fn refuse(&mut self, host: &Arc<str>) -> bool {
-        let first = self.refused.is_none();
-        self.refused.get_or_insert_with(|| host.clone());
-        first
     }
 }
 
