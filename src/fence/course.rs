@@ -51,15 +51,16 @@ impl Situation<'_> {
 
     fn pace(&self) -> Pace<'_> {
         let Input { graph, settings, written, now, .. } = self.input;
-        Pace { timings: &settings.timings, pushes: graph.pushes(), written, now }
+        Pace { timings: &settings.timings, pushes: graph.pushes(), written, noted: true, now }
     }
 
-    pub(super) fn step(&self, current: &Egress, goal: &Goal) -> Step {
+    /// The next step; `noted` tells whether the status has all hosts that have clusters by now.
+    pub(super) fn step(&self, current: &Egress, goal: &Goal, noted: bool) -> Step {
         if self.contested().is_some() {
             return Step { egress: Egress { route: self.base(), ..Egress::open() }, wake: None };
         }
         let in_place = self.original().is_some();
-        let step = current.head_for(goal, in_place, &self.pace());
+        let step = current.head_for(goal, in_place, &Pace { noted, ..self.pace() });
         let goes = self.own.is_some() && !in_place && step.egress == self.without(goal);
         if goes && self.others().is_beside_a_trimmed_one() {
             return Step { egress: current.clone(), wake: None };

@@ -98,14 +98,15 @@ impl Egress {
 
     fn move_hosts(&self, target: &Scope, pace: &Pace<'_>) -> Step {
         let now = pace.now;
+        let (warm, cold) = (target.intersection(&self.keep), target.beyond(&self.clusters()));
+        let settling = !warm.is_within(&self.route);
         let ready_at = self.ready_at(pace).filter(|at| *at > now);
-        let warm = target.intersection(&self.keep);
-        let waiting = ready_at.filter(|_| !warm.is_within(&self.route));
-        let grown = if waiting.is_some() { Scope::nothing() } else { warm };
+        let joined = settling && !cold.is_nothing() && self.may_be_joined(ready_at, pace);
+        let waiting = joined || (settling && ready_at.is_some());
+        let grown = if waiting { Scope::nothing() } else { warm };
         let route = target.intersection(&self.route).union(&grown);
         // While some hosts settle, further ones wait: that makes a burst few writes.
-        let joins = waiting.is_none_or(|ready| self.may_be_joined(ready, pace));
-        let cold = if joins { target.beyond(&self.clusters()) } else { Scope::nothing() };
+        let cold = if joined || !waiting { cold } else { Scope::nothing() };
 
         let mut next = self.clone();
         if route != self.route {
@@ -119,7 +120,7 @@ impl Egress {
         if !cold.is_nothing() {
             next.keep = next.keep.union(&cold);
             next.clusters_added = Some(now);
-            next.warming_since = self.warming_since.filter(|_| waiting.is_some()).or(Some(now));
+            next.warming_since = self.warming_since.filter(|_| waiting).or(Some(now));
         }
         next.warming_since = next.warming_since.filter(|_| !next.keep.is_nothing());
         next.routes_added = next.routes_added.filter(|_| !next.keep.is_nothing());
@@ -139,11 +140,12 @@ impl Egress {
     }
 
     /// Whether further hosts may get their clusters though some settle until `ready`, and begin anew with that. They may
-    /// where istiod has no pause to push in: in its next push they come together. Where it has, nobody is held up for
-    /// others.
-    fn may_be_joined(&self, ready: Timestamp, pace: &Pace<'_>) -> bool {
-        let unpushed = later(pace.now, pace.timings.settle) < later(ready, pace.timings.debounce.after);
-        unpushed && self.joined_at(pace).is_some_and(|at| at <= pace.now)
+    /// where istiod has no pause to push in: in its next push they come together. Or where those that have settled wait for
+    /// the status, because others' clusters come before it. Otherwise nobody is held up for others.
+    fn may_be_joined(&self, ready: Option<Timestamp>, pace: &Pace<'_>) -> bool {
+        let Timings { settle, debounce, .. } = pace.timings;
+        let unpushed = |ready| later(pace.now, *settle) < later(ready, debounce.after);
+        ready.map_or(!pace.noted, unpushed) && self.joined_at(pace).is_some_and(|at| at <= pace.now)
     }
 
     /// When others may join the hosts that settle: each time three times as long after the first of them as the time

@@ -26,7 +26,7 @@ fn at(millis: i64) -> Timestamp {
 /// In a mesh in which nothing else changes.
 fn pace(now: Timestamp) -> Pace<'static> {
     static QUIET: LazyLock<Pushes> = LazyLock::new(Pushes::default);
-    Pace { timings: &TIMINGS, pushes: &QUIET, written: None, now }
+    Pace { timings: &TIMINGS, pushes: &QUIET, written: None, noted: true, now }
 }
 
 fn hosts(names: &[&str]) -> Scope {
@@ -128,6 +128,21 @@ fn while_istiod_has_no_pause_to_push_in_others_join_the_host_that_settles() {
     );
     let again = look(&joined, &all, 300).egress;
     assert_eq!(again.keep, hosts(&["b", "c", "d"]));
+}
+
+#[test]
+fn others_join_hosts_that_have_settled_and_wait_for_the_status_but_not_for_ever() {
+    let (more, all) = (hosts(&["a", "b", "c"]), hosts(&["a", "b", "c", "d"]));
+    let warm = settled(&["a"]).advance(&hosts(&["a", "b"]), &pace(at(0))).egress;
+    let look = |egress: &Egress, target: &Scope, now: i64| {
+        egress.advance(target, &Pace { noted: false, ..pace(at(now)) }).egress
+    };
+    assert_eq!(look(&warm, &hosts(&["a", "b"]), 1_000).route, hosts(&["a", "b"]), "nobody else is there");
+    let joined = look(&warm, &more, 1_000);
+    assert_eq!((&joined.route, &joined.keep), (&hosts(&["a"]), &hosts(&["b", "c"])));
+    let joined = look(&joined, &all, 3_000);
+    assert_eq!((&joined.route, &joined.keep), (&hosts(&["a"]), &hosts(&["b", "c", "d"])));
+    assert_eq!(look(&joined, &hosts(&["a", "b", "c", "d", "e"]), 10_000).route, all);
 }
 
 #[test]

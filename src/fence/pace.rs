@@ -28,6 +28,8 @@ pub(super) struct Pace<'a> {
     /// When the API server had our latest write of the `Sidecar`, if we still know: its annotations say when that was
     /// decided.
     pub(super) written: Option<Timestamp>,
+    /// Whether the status has all hosts that have clusters; routes wait until it has.
+    pub(super) noted: bool,
     /// The time.
     pub(super) now: Timestamp,
 }

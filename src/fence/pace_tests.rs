@@ -59,10 +59,12 @@ struct Simulation {
     /// What was pushed and when, one state after the other.
     pushed: Vec<(i64, Egress)>,
     wake: Option<Timestamp>,
+    /// Whether the status is written at once.
+    noted: bool,
 }
 
 impl Simulation {
-    fn new() -> Self {
+    fn new(noted: bool) -> Self {
         let fenced = Egress { route: hosts(&["a"]), diverted: true, ..Egress::open() };
         Self {
             graph: Graph::new("cluster.local"),
@@ -73,6 +75,7 @@ impl Simulation {
             written: fenced,
             written_at: None,
             wake: None,
+            noted,
         }
     }
 
@@ -87,8 +90,13 @@ impl Simulation {
         if self.writing.is_some() || !due {
             return;
         }
-        let pace =
-            Pace { timings: &TIMINGS, pushes: self.graph.pushes(), written: self.written_at, now: at(now) };
+        let pace = Pace {
+            timings: &TIMINGS,
+            pushes: self.graph.pushes(),
+            written: self.written_at,
+            noted: self.noted,
+            now: at(now),
+        };
         let step = self.written.advance(target, &pace);
         self.wake = step.wake;
         if step.egress != self.written {
@@ -109,8 +117,8 @@ impl Simulation {
     }
 }
 
-fn run(others: &BTreeSet<i64>, targets: &[(i64, Scope)], takes: &[i64]) -> Simulation {
-    let mut simulation = Simulation::new();
+fn run(others: &BTreeSet<i64>, targets: &[(i64, Scope)], takes: &[i64], noted: bool) -> Simulation {
+    let mut simulation = Simulation::new(noted);
     let mut takes = takes.iter().cycle();
     for now in (0..60_000).step_by(10) {
         if others.range(now..now + TICK).next().is_some() {
@@ -132,7 +140,7 @@ fn where_there_is_never_a_pause_what_is_learned_one_by_one_is_routed_to_in_a_whi
     let learned = |count: usize| names[..count].iter().cloned().chain(["ns/a".to_owned()]).collect::<Scope>();
     let targets: Vec<_> =
         (0..=40).map(|count| (i64::try_from(count).unwrap() * 1_000, learned(count))).collect();
-    let Simulation { pushed, writes, .. } = run(&others, &targets, &[20]);
+    let Simulation { pushed, writes, .. } = run(&others, &targets, &[20], true);
     let first = learned(1);
     let direct = pushed.iter().find(|(_, egress)| first.is_within(&egress.route));
     assert!(direct.is_some_and(|(at, _)| *at < 24_000), "{direct:?}");
@@ -162,8 +170,9 @@ proptest! {
         others in others(),
         targets in targets(),
         takes in prop::collection::vec(10..900_i64, 1..8),
+        noted in any::<bool>(),
     ) {
-        let pushed = run(&others, &targets, &takes).pushed;
+        let pushed = run(&others, &targets, &takes, noted).pushed;
         for ((_, before), (_, after)) in pushed.iter().zip(&pushed[1..]) {
             prop_assert!(after.route.is_within(&before.clusters()), "brought: {before:?}\n{after:?}");
             prop_assert!(before.route.is_within(&after.clusters()), "taken: {before:?}\n{after:?}");

@@ -178,7 +178,7 @@ impl<'a> Situation<'a> {
 
     fn advance(&self, domains: BTreeMap<String, Dependency>, stance: &Stance) -> Plan {
         let (labels, current, goal) = self.course(stance, self.wanted(&domains));
-        let step = self.step(&current, &goal);
+        let step = self.step(&current, &goal, self.has_noted(&domains, &current.clusters()));
         let action = self.action(&labels, &step, &goal);
         // What has to wait for its turn in the Sidecar waits here as well, so that a burst is few writes of the
         // status too. If it is lost until then, the next call brings it again: it still takes the detour.
@@ -191,6 +191,14 @@ impl<'a> Situation<'a> {
             None => domains,
         };
         self.conclude(action, domains, stance, &self.verdict(stance), step.wake)
+    }
+
+    /// Whether the status has all of these hosts that have clusters.
+    fn has_noted(&self, domains: &BTreeMap<String, Dependency>, clusters: &Scope) -> bool {
+        let status = self.input.fence.status.as_ref();
+        let news =
+            domains.iter().filter(|(host, _)| !status.is_some_and(|it| it.domains.contains_key(*host)));
+        !news.map(|(_, domain)| Scope::from_hosts(&domain.hosts)).any(|hosts| hosts.is_within(clusters))
     }
 
     /// The hosts of the fence: its own, and if it is for more than itself, those of the others.
