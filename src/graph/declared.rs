@@ -120,9 +120,8 @@ impl Graph {
     fn importing(&self, service: &VirtualService) -> BTreeSet<ObjectKey> {
         let elsewhere =
             |host: &&Arc<str>| self.registry.definers_of(host).any(|of| *of != service.key.namespace);
-        let hosts = service.hosts.iter().filter(elsewhere);
-        let fences = hosts.flat_map(|host| self.fences.wanting_host(host).chain(self.fences.knowing(host)));
-        fences.filter(|fence| service.is_for(&fence.namespace)).cloned().collect()
+        let fences = service.hosts.iter().filter(elsewhere).flat_map(|host| self.listing(host));
+        fences.filter(|fence| service.is_for(&fence.namespace)).collect()
     }
 
     /// The fences whose pods have routes of their own for calls to a host.

@@ -61,8 +61,7 @@ impl Graph {
         self.follow_definers(&changed.hosts);
         let mut affected = self.wanting(&changed.hosts, Some(&key.namespace));
         if !changed.hosts.is_empty() {
-            affected.extend(self.fences.wanting(&namespace_word(&key.namespace)).cloned());
-            affected.extend(self.composed_with(&format!("{}/*", key.namespace)).cloned());
+            affected.extend(self.listing_all_of(&key.namespace));
         }
         affected.extend(self.relabelled(&changed.labels));
         if !changed.renamed.is_empty() {
@@ -113,6 +112,26 @@ impl Graph {
         let composed = hosts.iter().flat_map(|host| self.composed_with(host));
         let knowing = named.flat_map(|host| self.fences.knowing(host));
         asking.chain(composed).chain(knowing).cloned().chain(routed).collect()
+    }
+
+    /// The fences that list `host`, whatever says that they need it.
+    pub(super) fn listing(&self, host: &Arc<str>) -> BTreeSet<ObjectKey> {
+        let service = self.registry.service_of(host);
+        let namespace = service.map(|service| &*service.key.namespace);
+        let mut fences = self.wanting(std::slice::from_ref(host), namespace);
+        fences.extend(self.fences.knowing(host).cloned());
+        if let Some(service) = service {
+            fences.extend(self.listing_all_of(&service.key.namespace));
+            fences.extend(self.relabelled(&(service.labels.clone(), Labels::default())));
+            fences.extend(self.named_behind(service));
+        }
+        fences
+    }
+
+    /// The fences that list all hosts of a namespace.
+    fn listing_all_of(&self, namespace: &str) -> BTreeSet<ObjectKey> {
+        let (word, all) = (namespace_word(namespace), format!("{namespace}/*"));
+        self.fences.wanting(&word).chain(self.composed_with(&all)).cloned().collect()
     }
 
     /// The fences that ask for Services by labels which a Service has now and had not before, or the reverse.

@@ -3,7 +3,8 @@
 //!
 //! [`Graph`] is made of persistent maps, so that a copy costs nothing: one task owns and changes it, everybody
 //! else reads a published copy. A change touches only what it names: a pod costs the fences of its namespace,
-//! a service the fences that asked for it.
+//! a service the fences that asked for it. An index from one to many is a `Relation`, and what is large stands
+//! in an [`Arc`], so that a change beside it does not copy it.
 
 mod aliases;
 mod by_workload;
