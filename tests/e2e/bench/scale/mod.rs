@@ -120,10 +120,13 @@ async fn burst(mesh: &Mesh, operator: &Operator, fences: usize) -> Result<()> {
     figure("  sent", started.elapsed());
     let listed = sidecars.until_listed(edges, started).await;
     let dropped: f64 = operator.metric(DROPPED).await?.values().sum();
-    let (first, last) =
+    let (first, complete) =
         listed.with_context(|| format!("{dropped} calls did not fit into the operator's queue so far"))?;
     figure("  first edge in a Sidecar", first);
-    figure("  all edges in Sidecars", last);
+    for (what, share) in [("half", 50), ("nine tenths", 90)] {
+        figure(&format!("  all edges of {what} of the fences"), complete[(fences * share).div_ceil(100) - 1]);
+    }
+    figure("  all edges in Sidecars", complete[fences - 1]);
     until_quiet(mesh, is_ours).await?;
     println!("{:<58} {:.1} s", "  processor time until nothing is left to do", operator.cpu()? - cpu);
     println!("{:<58} {:?}", "  writes", ours(mesh, &before).await?);

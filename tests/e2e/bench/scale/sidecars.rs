@@ -37,14 +37,14 @@ impl Sidecars {
         Ok(start.elapsed())
     }
 
-    /// Waits until every host of `edges` (by the Sidecar's name) is in its Sidecar; tells when the first one was and
-    /// when the last one.
+    /// Waits until every host of `edges` (by the Sidecar's name) is in its Sidecar; tells when the first one was, and when
+    /// each Sidecar had all of its own.
     pub(super) async fn until_listed(
         &mut self,
         mut edges: HashMap<String, HashSet<String>>,
         start: Instant,
-    ) -> Result<(Duration, Duration)> {
-        let mut first = None;
+    ) -> Result<(Duration, Vec<Duration>)> {
+        let (mut first, mut complete) = (None, Vec::new());
         while !edges.is_empty() {
             let sidecar = self.next().await?;
             let Some(missing) = edges.get_mut(&sidecar.name_any()) else { continue };
@@ -60,9 +60,10 @@ impl Sidecars {
             }
             if missing.is_empty() {
                 edges.remove(&sidecar.name_any());
+                complete.push(start.elapsed());
             }
         }
-        Ok((first.unwrap_or_default(), start.elapsed()))
+        Ok((first.unwrap_or_default(), complete))
     }
 
     async fn next(&mut self) -> Result<DynamicObject> {
