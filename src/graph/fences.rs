@@ -244,8 +244,9 @@ impl Fences {
         let Some(facts) = self.get(key) else { return false };
         let namespaces: Vec<_> =
             definers.iter().filter(|namespace| facts.learning.allows(namespace)).cloned().collect();
-        let refuses = namespaces.is_empty() && !facts.known.contains_key(&call.host);
-        let news = match facts.known.get(&call.host) {
+        let known = facts.known.get(&call.host);
+        let refuses = known.is_none() && namespaces.is_empty();
+        let news = match known {
             Some(known) => known.is_added_to_by(call, &namespaces, &facts.learning),
             None if definers.is_empty() || facts.is_full() => false,
             None => !refuses || facts.refused.is_none(),
