@@ -22,8 +22,9 @@ pub(super) async fn measure(mesh: &Mesh, size: Size) -> Result<()> {
     for fences in bursts(size) {
         let started = Instant::now();
         let listed = |number| (number..number + HOSTS).map(|next| format!("*/{}", host(next))).collect();
-        all("Sidecars", fences, |number| apply(mesh, number, listed(number))).await?;
-        figure(&format!("without Palisade: {HOSTS} hosts in {fences} Sidecars"), started.elapsed());
+        let (begin, count) = (fences.start, fences.len());
+        all("Sidecars", count, |number| apply(mesh, begin + number, listed(begin + number))).await?;
+        figure(&format!("without Palisade: {HOSTS} hosts in {count} Sidecars"), started.elapsed());
     }
     for namespace in namespaces() {
         let api = sidecars(mesh, &namespace);

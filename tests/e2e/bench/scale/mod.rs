@@ -7,6 +7,7 @@ mod floor;
 mod sidecars;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -20,8 +21,8 @@ use crate::{figure, node, variable};
 
 /// Hosts that each fence of a burst learns.
 const HOSTS: usize = 100;
-/// Fences that take part in a burst, one burst after the other.
-const BURSTS: [usize; 2] = [200, 1000];
+/// How many fences take part in a burst, one burst after the other. The smaller one is over so soon that one is not enough.
+const BURSTS: [usize; 4] = [200, 200, 200, 1000];
 /// Entries of one message, as Envoy sends them at 16 KiB.
 const ENTRIES: usize = 50;
 /// What did not fit into its queue. Nobody calls again here, so that would never be learned.
@@ -51,9 +52,13 @@ pub(crate) async fn run(mesh: &Mesh) -> Result<()> {
     Ok(())
 }
 
-/// The bursts that a mesh is large enough for.
-fn bursts(size: Size) -> impl Iterator<Item = usize> {
-    BURSTS.into_iter().filter(move |fences| 2 * fences + HOSTS <= size.services)
+/// The fences of each burst that a mesh is large enough for: others each time.
+fn bursts(size: Size) -> impl Iterator<Item = Range<usize>> {
+    let begun = |end: &mut usize, fences| {
+        let begin = std::mem::replace(end, *end + fences);
+        Some(begin..*end)
+    };
+    BURSTS.into_iter().scan(0, begun).take_while(move |fences| fences.end + HOSTS <= size.services)
 }
 
 /// Lets the rest of the control plane come to rest before anything is measured.
@@ -103,16 +108,15 @@ async fn idle(mesh: &Mesh, operator: &Operator) -> Result<()> {
 }
 
 /// Every edge once, as fast as the operator takes them. The fences of a burst have not learned anything before.
-async fn burst(mesh: &Mesh, operator: &Operator, fences: usize) -> Result<()> {
-    let calls: Vec<_> =
-        (0..fences).flat_map(|fence| (1..=HOSTS).map(move |next| (fences + fence, fence + next))).collect();
+async fn burst(mesh: &Mesh, operator: &Operator, fences: Range<usize>) -> Result<()> {
+    let (calls, fences) = (interleaved(&fences), fences.len());
     let mut edges = HashMap::<_, HashSet<_>>::new();
     for (fence, called) in &calls {
         edges.entry(format!("s{fence}")).or_default().insert(host(*called));
     }
     let (before, mut sidecars) = (mesh.writes().await?, Sidecars::watch(mesh).await?);
     let (log, cpu, started) = (AccessLog::open(ACCESS_LOG).await?, operator.cpu()?, Instant::now());
-    for entries in interleaved(&calls, fences).chunks(ENTRIES) {
+    for entries in calls.chunks(ENTRIES) {
         let entries = entries.iter().map(|(fence, called)| entry(caller(*fence), &host(*called)));
         log.send(entries.collect()).await?;
     }
@@ -134,8 +138,8 @@ async fn burst(mesh: &Mesh, operator: &Operator, fences: usize) -> Result<()> {
 }
 
 /// One edge of each fence after the other: as a mesh calls, and the worst for whoever gathers a fence's edges.
-fn interleaved(calls: &[(usize, usize)], fences: usize) -> Vec<(usize, usize)> {
-    (0..HOSTS).flat_map(|host| (0..fences).map(move |fence| calls[fence * HOSTS + host])).collect()
+fn interleaved(fences: &Range<usize>) -> Vec<(usize, usize)> {
+    (1..=HOSTS).flat_map(|next| fences.clone().map(move |fence| (fence, fence + next))).collect()
 }
 
 fn is_ours(kind: &str) -> bool {
