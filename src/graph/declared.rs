@@ -119,8 +119,9 @@ impl Graph {
     /// The fences that import a `VirtualService` besides the hosts that it routes, because it is in another namespace.
     fn importing(&self, service: &VirtualService) -> BTreeSet<ObjectKey> {
         let elsewhere =
-            |host: &&Arc<str>| self.registry.definers_of(host).any(|of| *of != service.key.namespace);
-        let fences = service.hosts.iter().filter(elsewhere).flat_map(|host| self.listing(host));
+            |host: &Arc<str>| self.registry.definers_of(host).any(|of| *of != service.key.namespace);
+        let hosts = service.hosts.iter().flat_map(|host| self.registry.overlapping(host));
+        let fences = hosts.filter(elsewhere).flat_map(|host| self.listing(&host));
         fences.filter(|fence| service.is_for(&fence.namespace)).collect()
     }
 

@@ -135,6 +135,12 @@ impl Registry {
         own.or_else(|| wildcards(host).find_map(|name| self.definers.key(name.as_str()).cloned()))
     }
 
+    /// A host, and the known ones that stand for some of the same names: those that it covers, and those that cover it.
+    pub(super) fn overlapping(&self, host: &Arc<str>) -> BTreeSet<Arc<str>> {
+        let covering = wildcards(host).filter_map(|name| self.definers.key(name.as_str()));
+        self.names.covered_by(host).chain(covering).chain([host]).cloned().collect()
+    }
+
     /// What a `Sidecar` imports for `host`, for each namespace that defines it, with the other names that it has.
     ///
     /// istiod imports what a listed host covers, never what covers it: a host under the wildcard of a

@@ -7,10 +7,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::OrdSet;
+use jiff::Timestamp;
 
+use super::names::{HostNames, is_covered_by, is_wildcard, wildcards};
 use super::registry::Registry;
 use super::relation::Relation;
-use super::{DefaultExport, EgressHost, ExportTo, Graph, HashMap, Labels, MeshWide, ObjectKey};
+use super::{
+    Caller, DefaultExport, EgressHost, ExportTo, Graph, HashMap, Judgement, Labels, MeshWide, ObjectKey,
+};
 
 /// What matters of a `VirtualService`. A host without a dot is a Service of its namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +77,8 @@ pub(super) struct Routes {
     to: Relation<Arc<str>, ObjectKey>,
     /// A host → those that route its calls.
     of: Relation<Arc<str>, ObjectKey>,
+    /// The hosts of `of`.
+    names: HostNames,
     /// A `VirtualService` → those that delegate to it.
     roots: Relation<ObjectKey, ObjectKey>,
     /// Those that have routes for particular callers, or that the global proxy does not see.
@@ -132,6 +138,7 @@ impl Routes {
         }
         for host in service.hosts.iter().filter(|_| service.audience != Audience::Gateways) {
             self.of.insert(host.clone(), service.key.clone());
+            self.names.insert(host.clone());
         }
         for destination in &service.destinations {
             self.to.insert(destination.clone(), service.key.clone());
@@ -148,6 +155,9 @@ impl Routes {
         self.particular.remove(key);
         for host in &old.hosts {
             self.of.remove(host, key);
+            if self.of.of(&**host).next().is_none() {
+                self.names.remove(host);
+            }
         }
         for destination in &old.destinations {
             self.to.remove(destination, key);
@@ -184,13 +194,19 @@ impl Routes {
         named.cloned().chain(self.hidden(service).map(all_of))
     }
 
-    /// The namespaces of those that route the calls of `host` that come from the namespace `caller`.
+    /// The namespaces of those that route calls of `host`, or of some of the names that it stands for, that come from the
+    /// namespace `caller`; they may name it by a wildcard.
     pub(super) fn namespaces_routing<'a>(
         &'a self,
-        host: &str,
+        host: &'a str,
         caller: &'a str,
-    ) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
-        let services = self.of.of(host).filter_map(|key| self.by_key.get(key));
+    ) -> impl Iterator<Item = &'a Arc<str>> {
+        // In order, wildcards come first: mostly there are none.
+        let any = self.of.keys().next().is_some_and(|first| is_wildcard(first));
+        let covering = any.then(|| wildcards(host)).into_iter().flatten();
+        let covering = covering.flat_map(|name| self.of.of(name.as_str()));
+        let covered = self.names.covered_by(host).flat_map(|name| self.of.of(name));
+        let services = self.of.of(host).chain(covering).chain(covered).filter_map(|key| self.by_key.get(key));
         services.filter(move |service| service.is_for(caller)).map(|service| &service.key.namespace)
     }
 
@@ -200,6 +216,7 @@ impl Routes {
         // A delegate cannot delegate again (Istio's API), so one step back is enough.
         let keys = direct.flat_map(|key| std::iter::once(key).chain(self.roots.of(key)));
         let services = keys.filter_map(|key| self.by_key.get(key));
+        let services = services.filter(|service| service.audience != Audience::Gateways);
         services.flat_map(|service| &service.hosts).filter(move |host| &***host != destination)
     }
 }
@@ -229,11 +246,35 @@ impl Graph {
         others.find(|host| self.is_asked_for(host, &asked)).map_or(upstream, |host| host)
     }
 
+    /// What a call that ended at `upstream` says of the hosts whose calls `VirtualService`s send there, by the word of a source
+    /// that does not know which host was called. Those that `caller` knows are in use, perhaps; one that it does not know was
+    /// called if there is just one: of several, a call that takes the detour will tell.
+    pub fn perhaps_called<'a>(
+        &'a self,
+        caller: &'a Caller,
+        upstream: &'a str,
+        now: Timestamp,
+    ) -> impl Iterator<Item = &'a Arc<str>> {
+        let hosts: BTreeSet<_> = self.routes.hosts_to(upstream).collect();
+        let alone = hosts.len() == 1;
+        hosts.into_iter().filter(move |host| match self.judge(caller, host, now) {
+            Judgement::Stale => true,
+            Judgement::New => alone,
+            _ => false,
+        })
+    }
+
     /// Whether `asked` means `host`: by its cluster IP, or by its name if it has none.
     fn is_asked_for(&self, host: &str, asked: &Asked) -> bool {
         match self.registry.addresses(host) {
-            [] => asked.name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(host)),
+            [] => asked.name.as_ref().is_some_and(|name| means(&name.to_ascii_lowercase(), host)),
             addresses => asked.address.is_some_and(|address| addresses.contains(&address)),
         }
     }
+}
+
+/// Whether a caller's `name` means `host`: itself, one of those that it stands for, or a short form (`db.shop`, `db.shop.svc`).
+fn means(name: &str, host: &str) -> bool {
+    let short = || host.strip_prefix(name).is_some_and(|rest| name.contains('.') && rest.starts_with('.'));
+    is_covered_by(name, host) || short()
 }

@@ -164,3 +164,93 @@ fn whoever_lists_a_host_hears_of_who_routes_its_calls_from_elsewhere() {
         assert_eq!(gone, BTreeSet::from([key("web/client")]), "{what}");
     }
 }
+
+#[test]
+fn a_wildcard_routes_the_names_that_it_stands_for() {
+    let graph = graph([
+        entry("shop/external", &["*.example.com"]),
+        virtual_service("shop/egress", &["*.example.com"], &[EGRESS], &[]),
+    ]);
+    assert_eq!(graph.called(EGRESS, || name(EXAMPLE)), "*.example.com");
+    assert_eq!(graph.called(EGRESS, || name("example.com")), EGRESS);
+}
+
+#[test]
+fn a_host_without_an_address_is_meant_by_its_short_names_too() {
+    let graph = graph([
+        Change::Service(Service { key: key("db/mysql"), headless: true, ..Service::default() }),
+        virtual_service("db/mysql", &["mysql"], &[REVIEWS_V2], &[]),
+    ]);
+    for (asked, called) in [
+        ("mysql.db", "mysql.db.svc.cluster.local"),
+        ("mysql.db.svc", "mysql.db.svc.cluster.local"),
+        ("mysql.db.svc.cluster.local", "mysql.db.svc.cluster.local"),
+        ("mysql", REVIEWS_V2),
+        ("mysql.d", REVIEWS_V2),
+    ] {
+        assert_eq!(graph.called(REVIEWS_V2, || name(asked)), called, "{asked}");
+    }
+}
+
+#[test]
+fn routes_of_wildcards_are_imported_and_their_fences_hear_of_it() {
+    for (listed, routed) in [(EXAMPLE, "*.example.com"), ("*.example.com", EXAMPLE)] {
+        let mut graph = graph([entry("ext/external", &[listed])]);
+        graph.apply(Change::Fence(Fence {
+            key: key("web/client"),
+            selection: PodSelection::Labels(labels("app=client")),
+            wants: vec![Want::always(Wanted::parse(listed), DependencySource::Spec)],
+            ..Fence::default()
+        }));
+        let touched = graph.apply(virtual_service("infra/policy", &[routed], &[EGRESS], &[]));
+        assert_eq!(touched, BTreeSet::from([key("web/client")]), "{routed}");
+        let from: Vec<_> = graph.routed_from(listed, "web").map(|host| host.to_string()).collect();
+        assert_eq!(from, [format!("infra/{listed}")]);
+        let touched = graph.apply(Change::VirtualServiceGone(key("infra/policy")));
+        assert_eq!(touched, BTreeSet::from([key("web/client")]), "{routed}");
+        assert_eq!(graph.routed_from(listed, "web").count(), 0);
+    }
+}
+
+/// A metric names where a call ended, and nothing else.
+#[test]
+fn a_host_that_is_routed_elsewhere_stays_in_use_by_what_its_calls_end_at() {
+    let mut graph = graph([
+        with_address("shop/reviews", VIP),
+        with_address("shop/reviews-v2", ip(2)),
+        with_address("shop/ratings", ip(3)),
+        selecting("shop/client", "app=client"),
+        Change::Pod(Pod {
+            key: key("shop/client-1"),
+            labels: labels("app=client"),
+            ips: vec![ip(9)],
+            ..Pod::default()
+        }),
+        virtual_service("shop/reviews", &["reviews"], &["reviews-v2"], &[]),
+    ]);
+    let caller = Caller::from(ip(9));
+    let day = |days: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * days);
+    let told = |graph: &Graph, now| -> Vec<String> {
+        graph.perhaps_called(&caller, REVIEWS_V2, now).map(ToString::to_string).collect()
+    };
+    assert_eq!(told(&graph, day(0)), [REVIEWS], "no other can have been called");
+    graph.apply(Change::Call(Observation {
+        caller: caller.clone(),
+        host: REVIEWS.into(),
+        source: DependencySource::AccessLog,
+        seen: day(0),
+    }));
+    assert_eq!(told(&graph, day(1)), [""; 0]);
+    assert_eq!(told(&graph, day(30)), [REVIEWS]);
+    graph.apply(virtual_service("shop/ratings", &["ratings"], &["reviews-v2"], &[]));
+    assert_eq!(told(&graph, day(30)), [REVIEWS], "which one of the others was called nobody knows");
+    let gateways = VirtualService {
+        key: key("shop/ratings"),
+        hosts: vec![RATINGS.into()],
+        destinations: vec![REVIEWS_V2.into()],
+        audience: Audience::Gateways,
+        ..VirtualService::default()
+    };
+    graph.apply(Change::VirtualService(gateways));
+    assert_eq!(told(&graph, day(30)), [REVIEWS]);
+}

@@ -53,6 +53,9 @@ impl<'a> Reading<'a> {
             return Err(Unusable::Detour);
         }
         let judgement = self.graph.judge(&caller, host, self.now);
+        let routed =
+            self.graph.perhaps_called(&caller, host, self.now).map(|host| (caller.clone(), host.clone()));
+        self.news.extend(routed);
         if matches!(judgement, Judgement::New | Judgement::Stale) {
             self.news.insert((caller, host.into()));
         }

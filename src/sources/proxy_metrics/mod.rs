@@ -1,5 +1,6 @@
-//! Learning from proxies themselves: what a workload's own Envoys have counted since they started. They are asked once,
-//! before the workload is fenced: so open TCP connections are not cut, and nothing that it uses takes the detour.
+//! Learning from proxies themselves: what a workload's own Envoys have counted since they started. They are asked before
+//! the workload is fenced, so that open TCP connections are not cut and nothing that it uses takes the detour, and now and
+//! then while it is only observed.
 //!
 //! ```text
 //! queue ──▶ ProxyMetrics ──▶ client ──▶ sample ──▶ reading ──▶ the graph's owner
@@ -105,7 +106,7 @@ impl ProxyMetrics {
         let answers = stream::iter(targets).map(|target| self.ask_pod(target, end)).buffer_unordered(PODS);
         let answered = answers.filter(|answered| std::future::ready(*answered)).count().await;
         let count = |pods: usize| u32::try_from(pods).unwrap_or(u32::MAX);
-        let answers = Answers { asked: count(asked), silent: count(asked - answered) };
+        let answers = Answers { asked: count(asked), silent: count(asked - answered), at: Timestamp::now() };
         let silent = answers.silent;
         if silent > 0 {
             warn!(%fence, asked, silent, "proxies of a fence's pods do not tell what they have counted");

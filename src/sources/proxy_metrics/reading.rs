@@ -70,6 +70,7 @@ impl<'a> Reading<'a> {
             return Err(Unusable::Detour);
         }
         let judgement = self.graph.judge(&self.caller, host, self.now);
+        self.news.extend(self.graph.perhaps_called(&self.caller, host, self.now).cloned());
         if matches!(judgement, Judgement::New | Judgement::Stale) {
             self.news.extend(self.graph.registry().canonical(host));
         }
