@@ -64,7 +64,18 @@ impl Config {
         let Some(path) = path else { return Ok(Self::default()) };
         let text =
             fs::read_to_string(path).with_context(|| format!("cannot read --config {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("--config {} is not valid", path.display()))
+        let config = serde_json::from_str::<Self>(&text).map_err(anyhow::Error::from).and_then(Self::checked);
+        config.with_context(|| format!("--config {} is not valid", path.display()))
+    }
+
+    /// Refuses automatic fences that would be nobody's.
+    fn checked(self) -> anyhow::Result<Self> {
+        let revision = self.auto_fence.revision.as_deref();
+        anyhow::ensure!(
+            !self.auto_fence.enabled || self.istio.covers_revision(revision),
+            "autoFence.revision must be one of istio.revisions: the fences that are created with it would not be looked after"
+        );
+        Ok(self)
     }
 }
 
@@ -76,6 +87,16 @@ mod tests {
     fn an_unknown_field_is_refused_by_name() {
         let error = serde_json::from_str::<Config>(r#"{"fence": {"stableHosts": []}}"#).unwrap_err();
         assert!(error.to_string().contains("stableHosts"), "{error}");
+    }
+
+    #[test]
+    fn automatic_fences_that_would_be_nobodys_are_refused() {
+        let read = |text: &str| serde_json::from_str::<Config>(text).unwrap().checked().is_ok();
+        let strict = r#""istio": {"revisions": ["1-31"], "strictRevision": true}"#;
+        assert!(!read(&format!(r#"{{{strict}, "autoFence": {{"enabled": true}}}}"#)));
+        assert!(!read(&format!(r#"{{{strict}, "autoFence": {{"enabled": true, "revision": "1-30"}}}}"#)));
+        assert!(read(&format!(r#"{{{strict}, "autoFence": {{"enabled": true, "revision": "1-31"}}}}"#)));
+        assert!(read(&format!("{{{strict}}}")), "there are none");
     }
 
     #[test]

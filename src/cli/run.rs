@@ -125,6 +125,7 @@ impl Run {
                 defaults: config.fence,
                 patience: config.prometheus.patience(),
                 asks_proxies: config.proxy_metrics.enabled,
+                istio: config.istio.clone(),
             },
             prometheus: config.prometheus,
             proxy_metrics: config.proxy_metrics,

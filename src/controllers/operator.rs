@@ -183,12 +183,11 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     tasks.spawn(until(stop.clone(), memory.follow(client.clone(), writer, known, listed)));
 
     let (instance, settings, service) = (options.instance, options.settings, options.rate_limit_service);
-    let system_namespaces = settings.defaults.system_namespaces.clone();
     let context =
         Context::new(client, instance, mesh.clone(), caches, switch, settings, metrics).asking(queue);
     let entries = writes_entries.then(|| Entries::new(&context, namespaces));
     let limits = limits.map(|caches| LimiterContext::new(&context, limiters, caches, service));
-    let auto = AutoContext::new(&context, concerns, deletions, system_namespaces);
+    let auto = AutoContext::new(&context, concerns, deletions);
     let keys = futures::StreamExt::take_until(ReceiverStream::new(triggers), stop.clone().cancelled_owned());
     let mut observer = mesh.observer();
     let entries = entries.map(|entries| entries.writing(&mut observer));

@@ -68,6 +68,11 @@ impl Context {
 }
 
 impl Context {
+    /// What holds for all fences.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// What the reconciler of automatic fences shares.
     pub(super) fn parts(&self) -> (Mesh, Arc<Caches>, Switch, Writer) {
         (self.mesh.clone(), self.caches.clone(), self.switch.clone(), self.writer.clone())

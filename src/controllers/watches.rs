@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::cache::Cache;
 use super::operator::until;
 use super::pods::{self, Pod};
-use super::watch::{Kind, Watch, covered, reflected};
+use super::watch::{Kind, Watch, covered, only, reflected};
+use super::write::is_held;
 use super::{control_plane, declarations, gateway_routes, hosts, sidecars, virtual_services};
 use crate::api::ServiceFence;
 use crate::fence::facts;
@@ -49,7 +50,10 @@ pub(super) fn start(
     let (sidecars, sidecar_writer) = store();
     let caches = Arc::new(Caches::new(fences, sidecars));
     let istiods = covered(watch.selected_events(control_plane::SELECTOR), istio.clone());
-    let ours = covered(watch.guarded_events(), istio);
+    // One that was ours is looked after until its workload is open: nobody else would take our finalizers off.
+    let ours = only(watch.guarded_events(), move |fence: &ServiceFence| {
+        istio.covers(fence.labels()) || is_held(fence)
+    });
     let fences = reflected(ours, fence_writer, caches.clone(), |caches| &caches.fences);
     let sidecars = watch.guarded_events();
     let sidecars = reflected(sidecars, sidecar_writer, caches.clone(), |caches| &caches.sidecars);

@@ -13,6 +13,7 @@ use super::error::Error;
 use super::metrics::{Metrics, Written};
 use crate::api::{ServiceFence, Transition};
 use crate::fence::MANAGER;
+use crate::fence::auto::REMEMBER;
 use crate::istio::Sidecar;
 
 /// How long the API server has to answer.
@@ -128,6 +129,11 @@ impl Writer {
     fn sidecars(&self, sidecar: &Sidecar) -> Api<Sidecar> {
         Api::namespaced(self.client.clone(), &sidecar.namespace().unwrap_or_default())
     }
+}
+
+/// Whether a fence cannot go without us.
+pub(super) fn is_held(fence: &ServiceFence) -> bool {
+    fence.finalizers().iter().any(|finalizer| [FINALIZER, REMEMBER].contains(&finalizer.as_str()))
 }
 
 /// The identity of an object in a patch. With its uid, a patch cannot create anew one that was deleted.

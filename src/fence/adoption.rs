@@ -10,7 +10,7 @@ use super::plan::Situation;
 use super::{CLUSTERS_ADDED, MANAGED_BY, ROUTES_REMOVED, Scope, writers};
 use crate::api::SidecarPolicy;
 use crate::graph::{Consent, Foreign, Labels};
-use crate::istio::{OutboundTrafficPolicy, Sidecar, SidecarSpec};
+use crate::istio::{EgressListener, OutboundTrafficPolicy, Sidecar, SidecarSpec};
 
 /// The annotation by which the owner of a `Sidecar` lets the fence of its name take it over (`"true"`).
 pub const ADOPT: &str = "palisade.io/adopt";
@@ -95,7 +95,7 @@ impl<'a> Others<'a> {
         if !self.is_for(foreign) {
             return Some(OTHER_PODS);
         }
-        if foreign.spec.egress.iter().any(|listener| listener.port.is_some() || !listener.bind.is_empty()) {
+        if foreign.spec.egress.iter().any(EgressListener::is_bound) {
             return Some("it has egress listeners on ports of their own, which a fence does not carry");
         }
         let same = foreign.revision == facts.terms.revision;

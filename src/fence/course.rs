@@ -11,7 +11,7 @@ use super::sidecar::{Content, build, is_up_to_date};
 use super::stance::Stance;
 use super::{Egress, Input, Scope, SidecarAction};
 use crate::graph::Labels;
-use crate::istio::{Sidecar, SidecarSpec};
+use crate::istio::{EgressListener, Sidecar, SidecarSpec};
 
 impl Situation<'_> {
     /// Whom to select, in which state their proxies are, and where they are heading. Pods that change hands do so
@@ -73,7 +73,7 @@ impl Situation<'_> {
     fn heir(&self) -> Option<Arc<SidecarSpec>> {
         self.own.as_ref().filter(|_| self.original().is_none() && !self.others().has_neighbours())?;
         let spec = &self.input.graph.heir(&self.key)?.spec;
-        let plain = spec.egress.iter().all(|listener| listener.port.is_none() && listener.bind.is_empty());
+        let plain = !spec.egress.iter().any(EgressListener::is_bound);
         (plain && scope(spec) != Scope::Everything).then(|| spec.clone())
     }
 

@@ -1,4 +1,5 @@
-//! Before a live workload is fenced, those who remember are asked what it has used: Prometheus, and its own proxies.
+//! Before a live workload is fenced, those who remember are asked what it has used: Prometheus, and its own proxies. While it
+//! is only observed, its proxies are asked now and then: they may be the only ones who see its calls.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,10 +7,12 @@ use super::plan::Situation;
 use super::status::Verdict;
 use super::{Input, Plan, SidecarAction};
 use crate::api::{Transition, reasons};
-use crate::graph::Answers;
+use crate::graph::{Answers, later};
 
 /// How long to wait before the proxies are asked once more, should nobody have told what became of it.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
+/// How often the proxies of a workload that is only observed are asked at most, and at least.
+const OBSERVATION: (SignedDuration, SignedDuration) = (ASK_AGAIN, SignedDuration::from_hours(1));
 
 /// For whom a fence waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,22 @@ impl Situation<'_> {
         Some(Wait { prometheus: prometheus.is_some(), proxies, until })
     }
 
+    /// Has the proxies of a workload that is only observed asked, each time when the fence is twice as old as the last time,
+    /// or an hour later.
+    pub(super) fn observing(&self, plan: Plan) -> Plan {
+        let Input { fence, settings, now, .. } = self.input;
+        if !settings.asks_proxies || self.own.is_some() {
+            return plan;
+        }
+        let due = self.answers().map(|Answers { at, .. }| {
+            let created = fence.metadata.creation_timestamp.as_ref().map_or(at, |time| time.0);
+            later(at, at.duration_since(created).clamp(OBSERVATION.0, OBSERVATION.1))
+        });
+        let next = due.filter(|due| *due > now);
+        let wake = next.unwrap_or_else(|| later(now, ASK_AGAIN));
+        Plan { ask: next.is_none(), wake: plan.wake.into_iter().chain([wake]).min(), ..plan }
+    }
+
     /// Until when the fence waits for Prometheus; `None` if it has told, or nobody asks it.
     fn patience_with_prometheus(&self) -> Option<Timestamp> {
         let Input { fence, settings, since, .. } = self.input;
@@ -60,7 +79,7 @@ impl Situation<'_> {
         let prometheus = self.untold().then(|| "Prometheus".to_owned());
         let silent = self.answers().filter(|answers| self.input.settings.asks_proxies && answers.silent > 0);
         let proxies =
-            silent.map(|Answers { asked, silent }| format!("the proxies of {silent} of {asked} pods"));
+            silent.map(|Answers { asked, silent, .. }| format!("the proxies of {silent} of {asked} pods"));
         let missing: Vec<_> = prometheus.into_iter().chain(proxies).collect();
         if missing.is_empty() {
             return plan;

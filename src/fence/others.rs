@@ -92,6 +92,7 @@ impl<'a> Others<'a> {
         self.terms().is_some_and(|terms| terms.enabled && mode(terms) == Mode::Enforce)
             && self.conflict().is_none()
             && self.border().is_none()
+            && self.graph.contested(self.fence).is_none()
     }
 
     /// The fence that writes a `Sidecar` for all pods of this one: the oldest of those that are older than it.

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 
 use super::conditions;
 use super::declared;
@@ -14,10 +14,11 @@ use super::stance::Stance;
 use super::status::{self, Report, Verdict};
 use super::{Defaults, Egress, GlobalProxy, Scope, Timings, is_owned_by};
 use crate::api::{
-    Dependency, ENFORCED, Mode, ServiceFence, ServiceFenceStatus, Statement, Transition, reasons,
+    CONFLICT, Dependency, ENFORCED, Mode, READY, ServiceFence, ServiceFenceStatus, Statement, Transition,
+    reasons,
 };
 use crate::graph::{FenceFacts, Graph, ObjectKey};
-use crate::istio::Sidecar;
+use crate::istio::{Installation, Sidecar};
 
 /// What holds for all fences.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub struct Settings {
     /// Whether the proxies of a workload's pods are asked, before it is fenced, what they have counted. Whoever asks them
     /// tells what became of it in any case.
     pub asks_proxies: bool,
+    /// Which fences are ours. One that was ours, and has our finalizer, opens.
+    pub istio: Installation,
 }
 
 /// All that a decision rests on.
@@ -109,6 +112,9 @@ pub fn plan(input: &Input<'_>) -> Plan {
             Plan { ask: wait.proxies, ..leave(&wait.verdict(), Some(wait.until)) }
         }
         (Stance::Enforce, None) => situation.without_history(situation.advance(domains, &stance)),
+        (Stance::Withdraw(_), _) if stance.is_of_interest() => {
+            situation.observing(situation.advance(domains, &stance))
+        }
         (Stance::Withdraw(_), _) => situation.advance(domains, &stance),
     };
     let leaving = situation.facts.and_then(|facts| next_end(facts, input.now));
@@ -169,7 +175,13 @@ impl<'a> Situation<'a> {
     /// Whether the fence is not to be: the workload gets its full configuration back.
     pub(super) fn closing(&self) -> bool {
         let fence = self.input.fence;
-        self.input.open_all || !fence.spec.enable || fence.meta().deletion_timestamp.is_some()
+        let going = !fence.spec.enable || fence.meta().deletion_timestamp.is_some();
+        self.input.open_all || going || self.is_left()
+    }
+
+    /// Whether the fence was ours, and is that of another revision now.
+    pub(super) fn is_left(&self) -> bool {
+        !self.input.settings.istio.covers(self.input.fence.labels())
     }
 
     pub(super) fn mode(&self) -> Mode {
@@ -278,9 +290,13 @@ impl<'a> Situation<'a> {
         let left_out = declared::left_out(graph, &self.key, settings.defaults.max_policy_hosts);
         let (conflict, degraded) =
             (self.contradiction(stance), conditions::degraded(fence, self.facts, left_out));
+        // What makes it not ready, or did, is told once.
+        let reason = |condition| conditions::find(fence, condition).map(|old| old.reason.as_str());
+        let twice = conflict.reason == verdict.reason
+            || reason(CONFLICT).is_some_and(|old| reason(READY) == Some(old));
         let told = [
             status::transition(fence, verdict),
-            conditions::transition(fence, &conflict).filter(|told| told.reason == reasons::OVERLAPPING_FENCE),
+            conditions::transition(fence, &conflict).filter(|_| !twice),
             conditions::transition(fence, &degraded),
         ];
         let enforced = self.enforced(stance, verdict);

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -54,16 +54,16 @@ impl Egress {
     /// the annotations off), it is since now: to wait once more breaks no call.
     pub(super) fn of(sidecar: &Sidecar, now: Timestamp) -> Self {
         let listeners = &sidecar.spec.egress;
-        let hosts = |captured: bool| {
-            listeners.iter().find(|l| (l.bind != KEEP_BIND) == captured).map(|l| Scope::from_hosts(&l.hosts))
+        let hosts = |of: fn(&EgressListener) -> bool| {
+            listeners.iter().find(|listener| of(listener)).map(|listener| Scope::from_hosts(&listener.hosts))
         };
-        let keep = hosts(false).unwrap_or_else(Scope::nothing);
+        let keep = hosts(|listener| listener.bind == KEEP_BIND).unwrap_or_else(Scope::nothing);
         let times = (timestamp(sidecar, CLUSTERS_ADDED), timestamp(sidecar, ROUTES_REMOVED));
         let (clusters_added, routes_removed) = match times {
             (None, None) if !keep.is_nothing() => (Some(now), Some(now)),
             times => times,
         };
-        let route = hosts(true).unwrap_or(Scope::Everything);
+        let route = hosts(|listener| listener.port.is_none()).unwrap_or(Scope::Everything);
         let widened = timestamp(sidecar, WIDENED);
         let was = adoption::adopted(sidecar);
         let policy = &sidecar.spec.outbound_traffic_policy;
@@ -94,7 +94,8 @@ pub(super) struct Content<'a> {
     pub(super) labels: &'a Labels,
     /// What they may call.
     pub(super) egress: &'a Egress,
-    /// Whose place it takes, oldest first: what these say of incoming traffic, it says too.
+    /// Whose place it takes, oldest first: what these say of incoming traffic, it says too, and the listeners that they have
+    /// for ports of their own.
     pub(super) composed: &'a [&'a Foreign],
     /// What it said before the fence took it over.
     pub(super) original: Option<&'a SidecarSpec>,
@@ -109,7 +110,7 @@ pub(super) fn build(fence: &ServiceFence, content: &Content<'_>, proxy: &GlobalP
     let theirs = original.or(*heir).and_then(|spec| spec.outbound_traffic_policy.as_ref());
     let spec = SidecarSpec {
         workload_selector: Some(WorkloadSelector { labels: labels.to_map() }),
-        egress: listeners(egress),
+        egress: of_ports(specs()).chain(listeners(egress)).collect(),
         ingress: specs()
             .map(|spec| &spec.ingress)
             .find(|ingress| !ingress.is_empty())
@@ -146,7 +147,16 @@ fn detour(proxy: &GlobalProxy) -> OutboundTrafficPolicy {
     }
 }
 
-fn listeners(egress: &Egress) -> Vec<EgressListener> {
+/// The listeners of others for ports of their own; of two for the same address, the first.
+fn of_ports<'a>(specs: impl Iterator<Item = &'a Arc<SidecarSpec>>) -> impl Iterator<Item = EgressListener> {
+    let mut taken = BTreeSet::new();
+    let all = specs.flat_map(|spec| &spec.egress).filter(|listener| listener.port.is_some());
+    let address =
+        |listener: &EgressListener| (listener.port.as_ref().map(|port| port.number), listener.bind.clone());
+    all.filter(move |listener| taken.insert(address(listener))).cloned()
+}
+
+fn listeners(egress: &Egress) -> impl Iterator<Item = EgressListener> {
     let keep = (!egress.keep.is_nothing()).then(|| EgressListener {
         port: Some(Port { number: 0, protocol: "HTTP".to_owned(), name: "keep".to_owned() }),
         bind: KEEP_BIND.to_owned(),
@@ -154,7 +164,7 @@ fn listeners(egress: &Egress) -> Vec<EgressListener> {
         hosts: egress.keep.to_hosts(),
     });
     let route = EgressListener { hosts: egress.route.to_hosts(), ..EgressListener::default() };
-    keep.into_iter().chain([route]).collect()
+    keep.into_iter().chain([route])
 }
 
 fn annotations(egress: &Egress) -> BTreeMap<String, String> {

@@ -28,7 +28,12 @@ impl Stance {
 impl Situation<'_> {
     pub(super) fn stance(&self) -> Stance {
         if self.closing() {
-            return Stance::Withdraw(Verdict::new(reasons::OPEN, "the workload has its full configuration"));
+            let message = if self.is_left() {
+                "its revision (istio.io/rev) is none that Palisade looks after: the workload has its full configuration"
+            } else {
+                "the workload has its full configuration"
+            };
+            return Stance::Withdraw(Verdict::new(reasons::OPEN, message));
         }
         let observes = self.mode() == Mode::Observe;
         if observes {
@@ -100,13 +105,18 @@ impl Situation<'_> {
         Some(Verdict::new(reasons::REGISTRY_ONLY, message))
     }
 
-    /// What the condition `Conflict` tells.
+    /// What the condition `Conflict` tells; of a fence that observes, what would keep it from enforcing.
     pub(super) fn contradiction(&self, stance: &Stance) -> Statement {
         let other = self.others().overlapping().filter(|_| *stance == Stance::Enforce);
-        match (stance, other) {
-            (Stance::Withdraw(verdict) | Stance::Wait(verdict), _) if verdict.is_of_a_sidecar() => {
-                verdict.says(CONFLICT, true)
+        let ahead = match stance {
+            Stance::Withdraw(verdict) if verdict.reason == reasons::OBSERVING => {
+                self.conflict().or_else(|| self.border())
             }
+            Stance::Withdraw(verdict) | Stance::Wait(verdict) => Some(verdict.clone()),
+            Stance::Enforce => None,
+        };
+        match (ahead.filter(Verdict::is_of_a_sidecar), other) {
+            (Some(verdict), _) => verdict.says(CONFLICT, true),
             (_, Some(other)) => {
                 let message = format!(
                     "the ServiceFence {other} selects some pods of this one: the Sidecars of both list the hosts of both, and Istio takes the older one"

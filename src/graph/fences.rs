@@ -61,20 +61,22 @@ pub struct FenceFacts {
     pub refused: Option<Arc<str>>,
     /// Whether a source that remembers earlier calls has told all that it knows of these pods.
     pub history_told: bool,
-    /// How many of its pods' proxies answered when they were asked what they have counted; `None` if they were not
-    /// asked since the workload has its full configuration.
+    /// What became of asking its pods' proxies what they have counted; `None` if they were not asked on these terms since
+    /// the workload has its full configuration.
     pub answers: Option<Answers>,
     /// On which terms.
     pub terms: Terms,
 }
 
 /// What became of asking the proxies of a fence's pods.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answers {
     /// How many were asked.
     pub asked: u32,
     /// How many of these did not answer, or not whole.
     pub silent: u32,
+    /// When.
+    pub at: Timestamp,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -180,7 +182,8 @@ impl Fences {
         let old = self.take(&fence.key);
         let same = old.as_ref().filter(|old| old.labels == labels);
         let history_told = same.is_some_and(|old| old.history_told);
-        let answers = same.and_then(|old| old.answers);
+        // What was asked of a workload that was to be observed does not do for one that is to be fenced.
+        let answers = same.filter(|old| old.terms == fence.terms).and_then(|old| old.answers);
         let (mut known, refused) = match old {
             Some(old) => (old.known, old.refused.filter(|_| old.learning == learning)),
             None => (OrdMap::new(), None),

@@ -28,9 +28,15 @@ impl Installation {
     /// Whether an object with these labels is ours.
     #[must_use]
     pub fn covers(&self, labels: &BTreeMap<String, String>) -> bool {
-        match labels.get(REVISION) {
+        self.covers_revision(labels.get(REVISION).map(String::as_str))
+    }
+
+    /// Whether an object of this revision, or of none, is ours.
+    #[must_use]
+    pub fn covers_revision(&self, revision: Option<&str>) -> bool {
+        match revision {
             _ if self.revisions.is_empty() => true,
-            Some(revision) => self.revisions.contains(revision),
+            Some(revision) => self.revisions.iter().any(|ours| ours == revision),
             None => !self.strict_revision,
         }
     }

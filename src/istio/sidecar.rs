@@ -66,6 +66,14 @@ pub struct EgressListener {
     pub hosts: Vec<String>,
 }
 
+impl EgressListener {
+    /// Whether it is for a port or an address of its own, not for whatever is captured.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.port.is_some() || !self.bind.is_empty()
+    }
+}
+
 /// A listener's port. Number 0 goes with a Unix domain socket.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 pub struct Port {

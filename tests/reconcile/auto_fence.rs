@@ -89,7 +89,7 @@ impl Bench {
         let parts = (mesh.clone(), caches, Switch::default());
         let all = Context::new(client.clone(), None, parts.0, parts.1, parts.2, settings(), metrics);
         let memory = Deletions::new(ObjectKey::new("mesh", "palisade-deleted-fences"), deleted);
-        let context = AutoContext::new(&all, concerns.clone(), memory, Vec::new());
+        let context = AutoContext::new(&all, concerns.clone(), memory);
         let alive = (triggers, stop.drop_guard());
         let mut bench = Self { server, client, mesh, context, concerns, fences, deletions, _alive: alive };
         let selector = labels(&[("app", "foo")]);

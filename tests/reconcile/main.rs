@@ -94,6 +94,7 @@ fn settings() -> Settings {
         defaults: Defaults::default(),
         patience: None,
         asks_proxies: false,
+        istio: palisade::istio::Installation::default(),
     }
 }
 

@@ -104,21 +104,24 @@ route:
   timeout: 0s
 {{- end }}
 
+{{/* What the authority of a dispatched request looks like: a host of its domains, with or without a port, or its own expression. */}}
+{{- define "palisade.dispatched" -}}
+{{- $all := list }}
+{{- range .domains }}
+{{- $all = append $all (regexQuoteMeta . | replace "\\*" ".+") }}
+{{- end }}
+{{- $domains := ternary (printf "(?i:(?:%s)(?::[0-9]+)?)" (join "|" $all)) "" (not (empty $all)) }}
+{{- list $domains .domainRegex | compact | join "|" }}
+{{- end }}
+
 {{/* Fails on what Envoy would refuse, and with it all routes of a port. Takes the list of dispatches. */}}
 {{- define "palisade.checkDispatches" -}}
-{{- $seen := dict }}
 {{- $names := dict }}
 {{- range $dispatch := . }}
 {{- if hasKey $names .name }}
 {{- fail (printf "globalProxy.dispatches: two are called %s; give each its own name" .name) }}
 {{- end }}
 {{- $_ := set $names .name true }}
-{{- range .domains }}
-{{- if hasKey $seen . }}
-{{- fail (printf "globalProxy.dispatches: %s and %s both list %s; list it once" (get $seen .) $dispatch.name .) }}
-{{- end }}
-{{- $_ := set $seen . $dispatch.name }}
-{{- end }}
 {{- with .domainRegex }}
 {{- $_ := mustRegexMatch . "" }}
 {{- end }}

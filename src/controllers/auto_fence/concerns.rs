@@ -3,7 +3,7 @@ use std::sync::Arc;
 use futures::Stream;
 
 use crate::controllers::named::Named;
-use crate::fence::auto::{AutoFence, concerned};
+use crate::fence::auto::{AutoFence, all, concerned};
 use crate::graph::{Change, Graph, ObjectKey};
 
 /// The automatic fences to look at, there or not.
@@ -31,9 +31,9 @@ impl Concerns {
         self.named.note(concerned(graph, change, &self.settings));
     }
 
-    /// Notes all fences.
+    /// Notes all, for what concerns them all.
     pub(in crate::controllers) fn note_all(&self, graph: &Graph) {
-        self.named.note(graph.fence_keys().cloned());
+        self.named.note(all(graph, &self.settings));
     }
 
     /// Has those looked at that were noted: the graph is published.

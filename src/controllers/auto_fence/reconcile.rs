@@ -13,6 +13,7 @@ use crate::controllers::watches::Caches;
 use crate::controllers::write::Writer;
 use crate::fence::auto::{AutoInput, AutoPlan, FenceAction, Memory, plan};
 use crate::graph::ObjectKey;
+use crate::istio::Installation;
 
 /// What the reconciler of automatic fences works with.
 pub struct AutoContext {
@@ -22,6 +23,7 @@ pub struct AutoContext {
     switch: Switch,
     deletions: Arc<Deletions>,
     system_namespaces: Vec<String>,
+    istio: Installation,
     writer: Writer,
     /// Since when the fence of a workload has no pod.
     vacant: Mutex<HashMap<ObjectKey, Timestamp>>,
@@ -30,20 +32,17 @@ pub struct AutoContext {
 impl AutoContext {
     /// What the reconciler works with, next to that of all fences.
     #[must_use]
-    pub fn new(
-        fences: &crate::controllers::Context,
-        concerns: Concerns,
-        deletions: Arc<Deletions>,
-        system_namespaces: Vec<String>,
-    ) -> Self {
+    pub fn new(fences: &crate::controllers::Context, concerns: Concerns, deletions: Arc<Deletions>) -> Self {
         let (mesh, caches, switch, writer) = fences.parts();
+        let settings = fences.settings();
         Self {
             concerns,
             mesh,
             caches,
             switch,
             deletions,
-            system_namespaces,
+            system_namespaces: settings.defaults.system_namespaces.clone(),
+            istio: settings.istio.clone(),
             writer,
             vacant: Mutex::default(),
         }
@@ -67,6 +66,7 @@ pub async fn reconcile(key: &ObjectKey, context: &AutoContext) -> Result<Option<
         vacant_since: context.vacant().get(key).copied(),
         graph: &context.mesh.graph(),
         settings: context.concerns.settings(),
+        istio: &context.istio,
         system_namespaces: &context.system_namespaces,
         open_all: context.switch.open_all(),
         now: Timestamp::now(),
@@ -110,6 +110,11 @@ impl AutoContext {
         };
         match (&plan.fence, released.as_ref().or(fence)) {
             (FenceAction::Apply(desired), current) => self.apply(key, desired, current.is_some()).await,
+            (FenceAction::Disown, Some(fence)) => {
+                self.caches.fences.wrote(key, self.writer.disown(fence).await?);
+                info!(fence = %key, "an automatic fence is its user's now, and stays when its Service goes");
+                Ok(())
+            }
             (FenceAction::Delete, Some(fence)) => {
                 match self.writer.delete_fence(fence).await {
                     Err(error) if !error.is_gone() => return Err(error),

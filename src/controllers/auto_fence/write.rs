@@ -1,14 +1,14 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::deletions::{Deletions, entry};
 use crate::api::ServiceFence;
 use crate::controllers::error::Error;
 use crate::controllers::metrics::Written;
 use crate::controllers::write::{Writer, is_not_found};
-use crate::fence::auto::REMEMBER;
+use crate::fence::auto::{REMEMBER, is_its_service};
 use crate::graph::ObjectKey;
 
 /// Our field manager here.
@@ -23,15 +23,34 @@ impl Writer {
         self.attempt(Written::Fence, "apply an automatic fence", call).await
     }
 
-    /// Takes our finalizer off a fence in just the state that was decided upon.
+    /// Takes our finalizer off a fence.
     pub(super) async fn release(&self, fence: &ServiceFence) -> Result<ServiceFence, Error> {
         let others: Vec<_> = fence.finalizers().iter().filter(|finalizer| *finalizer != REMEMBER).collect();
-        let version = fence.resource_version();
-        let patch = json!({ "metadata": { "resourceVersion": version, "finalizers": others } });
+        self.edit(fence, Written::Finalizer, "release a fence", json!({ "finalizers": others })).await
+    }
+
+    /// Takes a fence from the Service that owns it.
+    pub(super) async fn disown(&self, fence: &ServiceFence) -> Result<ServiceFence, Error> {
+        let owners = fence.owner_references().iter();
+        let others: Vec<_> = owners.filter(|owner| !is_its_service(owner, fence)).collect();
+        self.edit(fence, Written::Fence, "disown a fence", json!({ "ownerReferences": others })).await
+    }
+
+    /// Changes lists in the metadata of a fence, in just the state that was decided upon: an apply would take away as well
+    /// what else we own.
+    async fn edit(
+        &self,
+        fence: &ServiceFence,
+        kind: Written,
+        action: &'static str,
+        mut metadata: Value,
+    ) -> Result<ServiceFence, Error> {
+        metadata["resourceVersion"] = json!(fence.resource_version());
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let (api, name, patch) = (self.fences(fence), fence.name_any(), Patch::Merge(&patch));
+        let (api, name) = (self.fences(fence), fence.name_any());
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
         let call = api.patch(&name, &params, &patch);
-        self.attempt(Written::Finalizer, "release a fence", call).await
+        self.attempt(kind, action, call).await
     }
 
     /// Deletes a fence, and no other of its name.

@@ -31,6 +31,14 @@ pub fn concerned(graph: &Graph, change: &Change, settings: &AutoFence) -> BTreeS
     }
 }
 
+/// All automatic fences, there or not, for what concerns them all.
+#[must_use]
+pub fn all(graph: &Graph, settings: &AutoFence) -> BTreeSet<ObjectKey> {
+    let namespaces = graph.namespace_keys().filter(|_| settings.enabled);
+    let wished = namespaces.flat_map(|namespace| whole(graph, &namespace.name, settings));
+    graph.fence_keys().cloned().chain(wished).collect()
+}
+
 fn of_pod(graph: &Graph, pod: &Pod, settings: &AutoFence) -> BTreeSet<ObjectKey> {
     let old = graph.workloads().pod(&pod.key);
     let same = |old: &Pod| {

@@ -10,8 +10,8 @@ mod settings;
 mod tests;
 mod wish;
 
-pub use concern::concerned;
-pub use plan::{AutoInput, AutoPlan, FenceAction, Memory, VACANCY, plan};
+pub use concern::{all, concerned};
+pub use plan::{AutoInput, AutoPlan, FenceAction, Memory, VACANCY, is_its_service, plan};
 pub use settings::{AutoFence, ManagementSelector, NamespaceLists, WorkloadLabel};
 
 /// The label that marks a fence as automatic; who takes it off owns the fence from then on (Slime's).

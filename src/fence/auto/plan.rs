@@ -10,7 +10,7 @@ use super::{AutoFence, CREATED_BY, FENCE_CONTROLLER, REMEMBER};
 use crate::api::{ServiceFence, ServiceFenceSpec, WorkloadSelector};
 use crate::fence::{MANAGED_BY, MANAGER};
 use crate::graph::{Graph, ObjectKey};
-use crate::istio::REVISION;
+use crate::istio::{Installation, REVISION};
 
 /// How long the last pod of a workload's fence must be gone before the fence goes: longer than a rolling update
 /// or a pause takes.
@@ -33,6 +33,8 @@ pub struct AutoInput<'a> {
     pub graph: &'a Graph,
     /// What the operator's configuration says.
     pub settings: &'a AutoFence,
+    /// Which fences are ours.
+    pub istio: &'a Installation,
     /// The namespaces in which nothing is fenced.
     pub system_namespaces: &'a [String],
     /// Whether all fences are open, before an uninstall or in an emergency: then none may need us to be deleted.
@@ -76,6 +78,8 @@ pub enum FenceAction {
     Leave,
     /// Apply this one.
     Apply(Box<ServiceFence>),
+    /// Take it from the Service that owns it.
+    Disown,
     /// Delete it.
     Delete,
 }
@@ -106,6 +110,19 @@ fn going(fence: &ServiceFence, wish: Option<&Wish<'_>>) -> AutoPlan {
 /// Our finalizer goes first, so that the deletion is not taken for a user's.
 fn delete(fence: &ServiceFence) -> AutoPlan {
     AutoPlan { release: is_held(fence), fence: FenceAction::Delete, ..AutoPlan::default() }
+}
+
+/// A fence that its user has taken from us: it does not go with the Service. We still hear of its deletion.
+fn disown(fence: &ServiceFence) -> AutoPlan {
+    let was_ours = is_held(fence) || is_ours(fence);
+    let owned = was_ours && fence.owner_references().iter().any(|owner| is_its_service(owner, fence));
+    AutoPlan { fence: if owned { FenceAction::Disown } else { FenceAction::Leave }, ..AutoPlan::default() }
+}
+
+/// Whether an owner is the Service of a fence's name.
+#[must_use]
+pub fn is_its_service(owner: &OwnerReference, fence: &ServiceFence) -> bool {
+    owner.api_version == "v1" && owner.kind == "Service" && owner.name == fence.name_any()
 }
 
 fn is_automatic(fence: &ServiceFence) -> bool {
@@ -166,14 +183,17 @@ impl Wish<'_> {
 impl AutoInput<'_> {
     fn decide(&self, wish: Option<&Wish<'_>>, remembered: bool) -> AutoPlan {
         let Some(fence) = self.fence else {
-            let wish = wish.filter(|wish| !remembered && wish.has_pods(self.graph, &self.key.namespace));
+            let open = remembered || self.open_all;
+            let wish = wish.filter(|wish| !open && wish.has_pods(self.graph, &self.key.namespace));
             let fence = wish.map(|wish| self.apply(wish, None)).unwrap_or_default();
             return AutoPlan { fence, ..AutoPlan::default() };
         };
         match wish {
             _ if fence.meta().deletion_timestamp.is_some() => going(fence, wish),
-            _ if self.open_all && is_held(fence) => AutoPlan { release: true, ..AutoPlan::default() },
-            _ if !is_automatic(fence) => AutoPlan::default(),
+            _ if is_held(fence) && (self.open_all || !self.istio.covers(fence.labels())) => {
+                AutoPlan { release: true, ..AutoPlan::default() }
+            }
+            _ if !is_automatic(fence) => disown(fence),
             Some(wish) => self.keep(fence, wish),
             // Switched off, we still delete what we created; what Slime did stays.
             None if self.settings.enabled || is_ours(fence) => delete(fence),

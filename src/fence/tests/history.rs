@@ -82,8 +82,8 @@ fn asking() -> World {
     world
 }
 
-fn answered(asked: u32, silent: u32) -> Change {
-    Change::ProxiesAsked(key("shop/client"), Answers { asked, silent })
+fn answered(world: &World, asked: u32, silent: u32) -> Change {
+    Change::ProxiesAsked(key("shop/client"), Answers { asked, silent, at: world.now })
 }
 
 fn called(world: &World) -> Change {
@@ -99,8 +99,8 @@ fn the_proxies_of_a_new_fence_are_asked_until_it_is_told_what_became_of_it() {
         assert!(plan.ask && plan.wake > Some(world.now), "{plan:?}");
         assert_eq!((world.hosts(), world.reason()), ("no Sidecar".to_owned(), reasons::AWAITING_HISTORY));
     }
-    let call = called(&world);
-    world.tell([call, answered(2, 0)]);
+    let told = [called(&world), answered(&world, 2, 0)];
+    world.tell(told);
     let plan = world.step();
     assert!(!plan.ask && events(&plan).is_empty());
     world.run();
@@ -113,7 +113,8 @@ fn the_proxies_of_a_new_fence_are_asked_until_it_is_told_what_became_of_it() {
 fn a_fence_of_silent_proxies_goes_on_with_a_warning() {
     let mut world = asking();
     world.settle();
-    world.tell([answered(3, 2)]);
+    let answers = answered(&world, 3, 2);
+    world.tell([answers]);
     let plan = world.step();
     assert_eq!((events(&plan), world.hosts()), (vec![(reasons::FENCING, true)], "route: */*".to_owned()));
     let message = &plan.transitions[0].message;
@@ -126,7 +127,8 @@ fn a_fence_waits_for_prometheus_and_the_proxies() {
     let both = || World { patience: Some(SignedDuration::from_secs(50)), ..asking() };
     let mut world = both();
     world.step();
-    world.tell([answered(1, 0)]);
+    let answers = answered(&world, 1, 0);
+    world.tell([answers]);
     assert!(!world.step().ask);
     assert_eq!(world.reason(), reasons::AWAITING_HISTORY, "for Prometheus");
     world.tell([told()]);
@@ -143,7 +145,8 @@ fn a_fence_waits_for_prometheus_and_the_proxies() {
 #[test]
 fn a_workload_that_was_open_is_asked_anew() {
     let mut world = asking();
-    world.tell([answered(1, 0)]);
+    let answers = answered(&world, 1, 0);
+    world.tell([answers]);
     world.run();
     assert_eq!(world.reason(), reasons::FENCED);
     world.edit(|spec| spec.enable = false);
@@ -155,12 +158,44 @@ fn a_workload_that_was_open_is_asked_anew() {
 }
 
 #[test]
-fn who_observes_has_nobody_asked() {
+fn the_proxies_of_who_observes_are_asked_each_time_it_is_twice_as_old_or_an_hour_later() {
+    let mut world = asking();
+    world.fence.metadata.creation_timestamp = Some(Time(world.now));
+    world.edit(|spec| spec.mode = Some(crate::api::Mode::Observe));
+    let begun = world.now;
+    let mut asked = Vec::new();
+    while asked.len() < 9 {
+        let plan = world.step();
+        assert_eq!(world.reason(), reasons::OBSERVING);
+        if plan.ask {
+            asked.push(world.now.duration_since(begun).as_secs() / 60);
+            let told = [called(&world), answered(&world, 2, 0)];
+            world.tell(told);
+        }
+        world.now = world.settle().unwrap();
+    }
+    assert_eq!(asked, [0, 1, 2, 4, 8, 16, 32, 64, 124]);
+    assert_eq!(world.fence.status.as_ref().unwrap().observed.unwrap().kept, 2, "it, and the global proxy");
+}
+
+#[test]
+fn who_observed_is_asked_anew_before_it_is_fenced() {
     let mut world = asking();
     world.edit(|spec| spec.mode = Some(crate::api::Mode::Observe));
+    assert!(world.step().ask);
+    let answers = answered(&world, 2, 0);
+    world.tell([answers]);
     assert!(!world.step().ask);
-    assert_eq!(world.reason(), reasons::OBSERVING);
-    world.now += SignedDuration::from_hours(1);
     world.edit(|spec| spec.mode = Some(crate::api::Mode::Enforce));
-    assert!(world.step().ask, "however old it is");
+    assert!(world.step().ask);
+    assert_eq!(world.reason(), reasons::AWAITING_HISTORY);
+}
+
+#[test]
+fn nobody_is_asked_of_who_cannot_be_fenced() {
+    let mut world = asking();
+    world.select_by_service();
+    world.edit(|spec| spec.mode = Some(crate::api::Mode::Observe));
+    assert!(!world.step().ask);
+    assert_eq!(world.reason(), reasons::SERVICE_NOT_FOUND);
 }

@@ -46,7 +46,7 @@ use crate::graph::{
     self, CallerPattern, Change, Debounce, EgressHost, Fence, Graph, Known, Labels, ObjectKey, Observation,
     Origin, Pod, Policy, Service, ServiceEntry, Want, Wanted,
 };
-use crate::istio::{EgressListener, Mode, Sidecar};
+use crate::istio::{EgressListener, Installation, Mode, Sidecar};
 
 const REVIEWS: &str = "reviews.shop.svc.cluster.local";
 const EXAMPLE: &str = "www.example.com";
@@ -68,6 +68,7 @@ fn settings() -> Settings {
         defaults: Defaults::default(),
         patience: None,
         asks_proxies: false,
+        istio: Installation::default(),
     }
 }
 
@@ -116,6 +117,7 @@ struct World {
     /// How long Prometheus is waited for, if there is one.
     patience: Option<SignedDuration>,
     asks_proxies: bool,
+    istio: Installation,
     now: Timestamp,
 }
 
@@ -135,7 +137,7 @@ impl World {
         let now = "2026-01-01T12:00:00.25Z".parse().unwrap();
         let graph = Graph::new("cluster.local");
         let (defaults, since, patience, asks_proxies) = (Defaults::default(), now, None, false);
-        let (sidecar, sidecar_created, open_all) = (None, None, false);
+        let (sidecar, sidecar_created, open_all, istio) = (None, None, false, Installation::default());
         let mut world = Self {
             fence,
             sidecar,
@@ -146,6 +148,7 @@ impl World {
             since,
             patience,
             asks_proxies,
+            istio,
             now,
         };
         let pod = |name: &str, ips: &[[u8; 4]], with: &str| {
@@ -222,12 +225,13 @@ impl World {
 
     fn plan(&self) -> Plan {
         let (defaults, patience, asks_proxies) = (self.defaults.clone(), self.patience, self.asks_proxies);
+        let istio = self.istio.clone();
         plan(&Input {
             written: None,
             fence: &self.fence,
             sidecar: self.sidecar.as_ref(),
             graph: &self.graph,
-            settings: &Settings { defaults, patience, asks_proxies, ..settings() },
+            settings: &Settings { defaults, patience, asks_proxies, istio, ..settings() },
             open_all: self.open_all,
             since: self.since,
             now: self.now,
@@ -383,9 +387,12 @@ fn wants(hosts: &[&str]) -> BTreeMap<String, RecyclingStrategy> {
 /// What happens to something, in words and in fact.
 type Case<T> = (&'static str, fn(&mut T));
 
-/// The three ways to open a fence.
-const OPENINGS: [Case<World>; 3] = [
+/// The ways to open a fence.
+const OPENINGS: [Case<World>; 4] = [
     ("disabled", |world| world.edit(|spec| spec.enable = false)),
     ("deleted", |world| world.fence.metadata.deletion_timestamp = Some(Time(world.now))),
     ("asked to open with all others", |world| world.open_all = true),
+    ("left to another revision", |world| {
+        world.istio = Installation { revisions: vec!["1-31".to_owned()], strict_revision: true };
+    }),
 ];

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::api::{CONFLICT, ENFORCED, Mode as FenceMode, Observed};
+use crate::graph::Consent;
+use crate::istio::{SidecarSpec, WorkloadSelector as SidecarSelector};
 
 fn condition(world: &World, type_: &str) -> Option<(String, String)> {
     let conditions = &world.fence.status.as_ref().unwrap().conditions;
@@ -113,4 +115,25 @@ fn a_fence_that_is_not_enabled_has_no_mode_and_counts_nothing() {
     let status = world.step().status;
     assert_eq!((status.mode, status.observed), (None, None));
     assert_eq!(condition(&world, ENFORCED), is("False", reasons::OPEN));
+}
+
+#[test]
+fn a_fence_that_observes_tells_what_would_keep_it_from_enforcing() {
+    let mut world = observing();
+    world.step();
+    let spec = SidecarSpec {
+        workload_selector: Some(SidecarSelector { labels: labels("app=client") }),
+        ..SidecarSpec::default()
+    };
+    let (key, created) = (key("shop/theirs"), Some(world.now));
+    let origin = Origin::Other(Arc::new(spec), Consent::Missing);
+    world.tell([Change::Sidecar(graph::Sidecar { key: key.clone(), created, revision: None, origin })]);
+    let plan = world.step();
+    assert_eq!(told(&plan), [(reasons::SIDECAR_CONFLICT, true)]);
+    assert_eq!(condition(&world, READY), is("True", reasons::OBSERVING));
+    assert_eq!(condition(&world, CONFLICT), is("True", reasons::SIDECAR_CONFLICT));
+    assert!(plan.status.observed.is_some(), "it goes on learning");
+    world.tell([Change::SidecarGone(key)]);
+    assert_eq!(told(&world.step()), [(reasons::AS_EXPECTED, false)]);
+    assert_eq!(condition(&world, CONFLICT), is("False", reasons::AS_EXPECTED));
 }

@@ -4,7 +4,9 @@ use super::*;
 use crate::api::{CONFLICT, SidecarPolicy};
 use crate::fence::{Egress, Scope};
 use crate::graph::{Consent, MeshConfig};
-use crate::istio::{EgressProxy, OutboundTrafficPolicy, SidecarSpec, WorkloadSelector as SidecarSelector};
+use crate::istio::{
+    EgressProxy, OutboundTrafficPolicy, Port, SidecarSpec, WorkloadSelector as SidecarSelector,
+};
 
 fn foreign(name: &str, selector: Option<&str>, minutes: i64, hosts: &[&str]) -> graph::Sidecar {
     let listener = EgressListener {
@@ -255,4 +257,45 @@ fn a_revision_that_somebody_else_gave_our_sidecar_is_left_alone() {
     assert!(world.is_quiet(&world.plan()), "{}", action(&world.plan()));
     world.fence.metadata.labels = Some(labels("istio.io/rev=ours"));
     assert_eq!(applied(&world.step()).labels()["istio.io/rev"], "ours", "unless the fence has one itself");
+}
+
+#[test]
+fn listeners_of_their_own_are_carried_beside_what_the_fence_lists() {
+    let bound = |port: u32, hosts: &[&str]| EgressListener {
+        port: Some(Port { number: port, protocol: "TCP".to_owned(), name: format!("port-{port}") }),
+        bind: "127.0.0.1".to_owned(),
+        capture_mode: "NONE".to_owned(),
+        hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+    };
+    let with = |name: &str, selector, minutes, listeners: Vec<EgressListener>| {
+        let mut sidecar = foreign(name, selector, minutes, &["./*"]);
+        if let Origin::Other(spec, _) = &mut sidecar.origin {
+            Arc::make_mut(spec).egress.splice(0..0, listeners);
+        }
+        Change::Sidecar(sidecar)
+    };
+    let carried = |world: &World| -> Vec<EgressListener> {
+        let listeners = &world.sidecar.as_ref().unwrap().spec.egress;
+        listeners.iter().filter(|listener| listener.bind == "127.0.0.1").cloned().collect()
+    };
+    let mut world = World::new();
+    world.edit(|spec| spec.sidecar_policy = Some(SidecarPolicy::Compose));
+    world.tell([service("db/mysql")]);
+    let mysql = || bound(3306, &["db/mysql.db.svc.cluster.local"]);
+    world.tell([with("shop/default", None, 0, vec![mysql()])]);
+    world.settle();
+    assert_eq!(carried(&world), [mysql()], "from the first step on");
+    world.run();
+    assert_eq!((world.reason(), carried(&world)), (reasons::FENCED, vec![mysql()]));
+    let egress = Egress::of(world.sidecar.as_ref().unwrap(), world.now);
+    assert_eq!(egress.route, Scope::from_hosts(&["db/mysql.db.svc.cluster.local", PROXY].map(str::to_owned)));
+    assert!(world.is_quiet(&world.plan()));
+    let selecting =
+        with("shop/theirs", Some("app=client"), 5, vec![bound(3306, &["./*"]), bound(80, &["./*"])]);
+    world.tell([selecting]);
+    world.run();
+    assert_eq!(carried(&world), [bound(3306, &["./*"]), bound(80, &["./*"])], "it takes their place");
+    world.tell([Change::SidecarGone(key("shop/theirs")), Change::SidecarGone(key("shop/default"))]);
+    world.run();
+    assert_eq!((world.hosts(), carried(&world)), (format!("route: {PROXY}"), vec![]));
 }

@@ -12,6 +12,7 @@ use crate::world::{SOON, World};
 const NS: &str = "conflict";
 const OTHER: &str = "conflict-other";
 const CALLER: &str = "conflict/client";
+const IDLE: &str = "conflict/idle";
 const LOAD: [&str; 3] = ["--rate=200", "--connections=8", "--new-connection-share=0.2"];
 const WEB: &str = "conflict/web.conflict.svc.cluster.local";
 const DB: &str = "conflict-other/db.conflict-other.svc.cluster.local";
@@ -49,14 +50,27 @@ pub async fn run(world: &World) -> Result<()> {
     flawless("the load", &load.end().await?)
 }
 
-/// A fence for a pod that calls nobody shows what it lists for the default's sake.
+/// A fence for a pod that calls nobody but by a listener of the default's shows what it lists for the default's sake.
 async fn default(world: &World) -> Result<()> {
+    let bound = format!(
+        "{{port: {{number: 8080, protocol: TCP, name: local}}, bind: 127.0.0.1, captureMode: NONE, hosts: [{DB}]}}"
+    );
+    let default = sidecar("bed-default", "istio-system", "", "", &["./*", DB]);
+    let default = default.replace("egress: [", &format!("egress: [{bound}, "));
+    world.mesh.apply(&default).await?;
+    let local = ["http://127.0.0.1:8080/"];
+    let answered = async || {
+        let call = world.mesh.call(IDLE, local[0]).await?;
+        ensure!(call.status == Some(200), "{call:?}");
+        Ok(())
+    };
+    until("the default's own listener is there", SOON, answered).await?;
+    let load = world.mesh.load(IDLE, &local, &LOAD).await?;
     let spec = "{enable: true, workloadSelector: {labels: {app: idle}}}";
     world.fence(NS, "idle", spec).await?;
-    let default = sidecar("bed-default", "istio-system", "", "", &["./*", DB]);
-    world.mesh.apply(&default).await?;
     world.until_routed(NS, "idle", &[DB]).await?;
     world.until_said(NS, "idle", "Conflict", NO_CONFLICT).await?;
+    flawless("calls to the default's own listener", &load.end().await?)?;
     world.mesh.kubectl(&["delete", SIDECAR, "bed-default", "--namespace=istio-system"]).await?;
     world.until_routed(NS, "idle", &[]).await?;
     world.until_trimmed(NS, "client").await

@@ -20,6 +20,7 @@ use crate::api::{ServiceFence, ServiceFenceSpec};
 use crate::graph::{
     Change, Fence, Graph, Labels, Namespace, ObjectKey, Pod, PodSelection, Proxy, Service, Terms,
 };
+use crate::istio::Installation;
 
 const YES: &str = "slime.io/serviceFenced=true";
 const NO: &str = "slime.io/serviceFenced=false";
@@ -79,6 +80,7 @@ fn by_label() -> AutoFence {
 struct World {
     graph: Graph,
     settings: AutoFence,
+    istio: Installation,
     fence: Option<ServiceFence>,
     deleted: Option<String>,
     vacant_since: Option<Timestamp>,
@@ -90,7 +92,8 @@ impl World {
     fn new(settings: AutoFence, changes: impl IntoIterator<Item = Change>) -> Self {
         let graph = Graph::new("cluster.local");
         let (fence, deleted, vacant_since, now) = (None, None, None, Timestamp::UNIX_EPOCH);
-        let mut world = Self { graph, settings, fence, deleted, vacant_since, open_all: false, now };
+        let (istio, open_all) = (Installation::default(), false);
+        let mut world = Self { graph, settings, istio, fence, deleted, vacant_since, open_all, now };
         world.tell(changes);
         world
     }
@@ -114,6 +117,7 @@ impl World {
             vacant_since: self.vacant_since,
             graph: &self.graph,
             settings: &self.settings,
+            istio: &self.istio,
             system_namespaces: &["kube-system".to_owned()],
             open_all: self.open_all,
             now: self.now,
@@ -144,6 +148,13 @@ impl World {
             FenceAction::Apply(fence) => {
                 words.push("apply");
                 self.fence = Some(*fence);
+            }
+            FenceAction::Disown => {
+                words.push("disown");
+                let fence = self.fence.as_mut().unwrap();
+                let owners = fence.owner_references().iter();
+                let others: Vec<_> = owners.filter(|owner| !is_its_service(owner, fence)).cloned().collect();
+                fence.metadata.owner_references = Some(others);
             }
             FenceAction::Delete => {
                 words.push("delete");

@@ -33,8 +33,13 @@ fn a_fence_without_the_label_is_nobodys_but_its_users() {
     }
     let mut world = World::fenced();
     world.edit(|fence| drop(fence.labels_mut().remove(CREATED_BY)));
+    assert_eq!(world.step("shop/foo"), "disown", "the user took it over");
+    assert!(
+        world.fence.as_ref().unwrap().owner_references().is_empty(),
+        "so it does not go with the Service"
+    );
     world.tell([namespace("shop", NO)]);
-    assert_eq!(world.step("shop/foo"), "", "the user took it over");
+    assert_eq!(world.step("shop/foo"), "");
     world.tell([Change::ServiceGone(key("shop/foo"))]);
     assert_eq!(world.step("shop/foo"), "");
     world.delete();
@@ -84,9 +89,17 @@ fn while_all_fences_are_open_none_needs_us_to_be_deleted() {
     world.delete();
     assert_eq!(world.step("shop/foo"), "");
     world.fence = None;
-    assert_eq!(world.step("shop/foo"), "apply");
-    assert!(world.fence.as_ref().unwrap().finalizers().is_empty());
+    assert_eq!(world.step("shop/foo"), "", "who deletes fences before an uninstall does not want new ones");
     world.open_all = false;
     assert_eq!(world.step("shop/foo"), "apply");
     assert_eq!(world.fence.as_ref().unwrap().finalizers(), [REMEMBER]);
+}
+
+#[test]
+fn a_fence_that_comes_under_another_revision_is_let_go() {
+    let mut world = World::fenced();
+    world.istio.revisions = vec!["1-31".to_owned()];
+    assert_eq!(world.step("shop/foo"), "", "one without a revision is everybody's");
+    world.edit(|fence| drop(fence.labels_mut().insert("istio.io/rev".to_owned(), "1-30".to_owned())));
+    assert_eq!(world.step("shop/foo"), "release", "nobody else would take the finalizer off");
 }

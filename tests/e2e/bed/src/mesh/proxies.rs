@@ -14,15 +14,17 @@ use crate::inspect;
 /// An Envoy's counters and gauges, by name.
 pub type Stats = BTreeMap<String, u64>;
 
+/// The address of the listener of what has clusters and no routes.
+const KEEP_BIND: &str = "unix://@palisade-keep";
+
 /// Whether a Sidecar lists just what is used: nothing is yet to be warmed or drained.
 #[must_use]
 pub fn is_trimmed(sidecar: &Value) -> bool {
-    match sidecar["spec"]["egress"].as_array().map(Vec::as_slice) {
-        Some([listener]) => {
-            listener["hosts"].as_array().is_some_and(|hosts| !hosts.iter().any(|host| host == "*/*"))
-        }
-        _ => false,
-    }
+    let listeners = sidecar["spec"]["egress"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let keeps = listeners.iter().any(|listener| listener["bind"] == KEEP_BIND);
+    let captured = listeners.iter().find(|listener| listener["port"].is_null());
+    let hosts = captured.and_then(|listener| listener["hosts"].as_array());
+    !keeps && hosts.is_some_and(|hosts| !hosts.iter().any(|host| host == "*/*"))
 }
 
 impl Mesh {
