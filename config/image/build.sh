@@ -16,7 +16,7 @@ if ! command -v umoci >/dev/null || [[ ! -r $authorities ]]; then
 fi
 
 rm -rf "$folder"
-install -D --mode=755 "$binary" "$folder/root/palisade"
+install -D --mode=755 "$binary" "$folder/root/usr/local/bin/palisade"
 install -D --mode=644 "$authorities" "$folder/root$authorities"
 for library in $(ldd "$binary" | grep --only-matching '/[^ ]*'); do
     install -D --mode=755 "$library" "$folder/root$library"
@@ -25,6 +25,7 @@ done
 umoci init --layout "$folder/oci"
 umoci new --image "$image"
 umoci insert --rootless --image "$image" "$folder/root" /
-umoci config --image "$image" --config.entrypoint /palisade --config.user 65532:65532 --author Palisade
+# On the path that runtimes search, for who runs `palisade open` in a pod.
+umoci config --image "$image" --config.entrypoint /usr/local/bin/palisade --config.user 65532:65532 --author Palisade
 tar --create --file "$folder/palisade-$3.tar" --directory "$folder/oci" .
 echo "$folder/palisade-$3.tar"

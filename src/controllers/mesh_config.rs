@@ -20,12 +20,20 @@ pub(super) async fn follow(client: Client, key: ObjectKey, mesh: Mesh, listed: m
     let api = Api::<ConfigMap>::namespaced(client, &key.namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
     let mut events = std::pin::pin!(watch(api, config).default_backoff());
-    let mut listed = Listed::new(listed);
+    let (mut listed, mut present) = (Listed::new(listed), false);
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Apply(config) | Event::InitApply(config)) => tell(&config, &key, &mesh).await,
-            Ok(Event::InitDone) => listed.say(),
-            Ok(Event::Init | Event::Delete(_)) => {}
+            Ok(Event::Apply(config) | Event::InitApply(config)) => {
+                present = true;
+                tell(&config, &key, &mesh).await;
+            }
+            Ok(Event::InitDone) => {
+                if !present {
+                    warn!(config_map = %key, "Istio's mesh configuration is not there: name its ConfigMap (istio.meshConfig, istio.rootNamespace)");
+                }
+                listed.say();
+            }
+            Ok(Event::Init | Event::Delete(_)) => present = false,
             Err(error) => {
                 warn!(config_map = %key, %error, "watching the mesh configuration failed; it starts again");
                 if is_forbidden(&error) {

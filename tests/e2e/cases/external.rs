@@ -199,8 +199,8 @@ async fn the_entry_leaves_with_the_last_fence_that_needs_it(world: &World, outsi
     until_direct(world, outside, 8443, API).await?;
     world.delete_fence(NS, "client").await?;
     until_no_entry(world).await?;
-    ensure!(!call(world, NS, outside, 8443, API).await?, "an open workload took the detour");
-    Ok(())
+    // At the very moment in which istiod takes its cluster away a connection may fail (docs/external.md).
+    until_direct(world, outside, 8443, API).await
 }
 
 const MANAGED: &str = "app.kubernetes.io/managed-by=palisade";

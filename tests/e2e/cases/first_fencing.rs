@@ -1,5 +1,5 @@
-//! A live workload is fenced in a mesh without Prometheus: what its own proxy has counted is in the fence before anything
-//! of it could take the detour, and an open TCP connection lives on.
+//! A live workload is observed and then fenced in a mesh without Prometheus: what its own proxy has counted is reported, and in
+//! the fence before anything of it could take the detour, and an open TCP connection lives on.
 
 use anyhow::{Context as _, Result, ensure};
 use bed::wait::until;
@@ -31,8 +31,19 @@ async fn fenced(world: &World) -> Result<()> {
     until("a connection is open", SOON, async || one_connection(world).await).await?;
     let (history, detours) = (History::start(world).await?, world.detours().await?);
 
+    let fence =
+        |mode| format!("{{enable: true, mode: {mode}, workloadSelector: {{labels: {{app: client}}}}}}");
+    // There is no detour yet, and no Prometheus.
+    world.apply_fence(NS, "client", &fence("Observe")).await?;
+    until("what is used is reported", SOON, async || {
+        let observed = &world.fence_of(NS, "client").await?["status"]["observed"];
+        ensure!(observed["kept"] == 3, "the two, and the global proxy: {observed}");
+        Ok(())
+    })
+    .await?;
+
     // Until the old listeners have drained, too.
-    world.fence(NS, "client", "{enable: true, workloadSelector: {labels: {app: client}}}").await?;
+    world.fence(NS, "client", &fence("Enforce")).await?;
     let hosts = [CACHE, WEB].map(|host| format!("{NS}/{host}"));
     world.until_routed(NS, "client", &hosts.each_ref().map(String::as_str)).await?;
     let domains = &world.fence_of(NS, "client").await?["status"]["domains"];
