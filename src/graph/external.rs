@@ -106,9 +106,9 @@ impl Graph {
         let known = facts.known.get(&call.host).filter(|_| entry.is_some());
         match known {
             _ if !is_there && !self.may_define(&key.namespace, call) => Judgement::UnknownHost,
-            _ if known.is_none() && (facts.is_full() || !facts.learning.allows(&key.namespace)) => {
-                Judgement::Refused
-            }
+            None if facts.is_full() => Judgement::Refused,
+            // The first one that is refused is noted.
+            None if !facts.learning.allows(&key.namespace) && facts.refused.is_some() => Judgement::Refused,
             Some(known) if is_there && known.is_stale(now, facts.learning.precision()) => Judgement::Stale,
             Some(_) if is_there => Judgement::Known,
             _ => Judgement::New,
@@ -180,7 +180,9 @@ impl Graph {
             return false;
         }
         let entry = self.registry.own_entry(&key.namespace, &call.host);
-        if entry.is_some_and(|entry| entry.ports.contains(&call.port)) {
+        let is_there = entry.is_some_and(|entry| entry.ports.contains(&call.port));
+        let refused = !facts.known.contains_key(&call.host) && !facts.learning.allows(&key.namespace);
+        if is_there || refused {
             return self.learn_external(key, &call.host, seen);
         }
         let pending = self.externals.pending.entry(key.namespace.clone()).or_default();

@@ -199,14 +199,18 @@ fn a_namespace_gets_as_many_entries_as_it_may_have_and_only_those_that_are_allow
 
 #[test]
 fn a_full_fence_and_one_that_may_not_learn_of_its_own_namespace_get_nothing() {
-    for learning in [
-        Learning { max_hosts: 0, ..Learning::default() },
-        Learning { namespaces: Arc::new(BTreeSet::from(["bank".into()])), ..Learning::default() },
+    let elsewhere = Arc::new(BTreeSet::from(["bank".into()]));
+    for (learning, noted) in [
+        (Learning { max_hosts: 0, ..Learning::default() }, false),
+        (Learning { namespaces: elsewhere, ..Learning::default() }, true),
     ] {
         let mut graph = under(policy()).with_learning(learning);
         graph.apply(selecting("shop/client", "app=client"));
+        assert_eq!(judged(&graph, 1, API), if noted { Judgement::New } else { Judgement::Refused });
+        let touched = graph.apply(seen_passing(1, API, 443));
+        assert_eq!(touched.contains(&key("shop/client")), noted, "the first one is noted");
+        assert_eq!(graph.fence(&key("shop/client")).unwrap().refused.is_some(), noted);
         assert_eq!(judged(&graph, 1, API), Judgement::Refused);
-        graph.apply(seen_passing(1, API, 443));
         assert!(graph.external_hosts("shop").is_empty());
     }
 }
