@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -88,6 +89,9 @@ pub(super) struct Logging {
     log_format: LogFormat,
 }
 
+/// How long the API server may say nothing: kube's watches last 290 s.
+const SILENCE: Duration = Duration::from_mins(5);
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogFormat {
     Text,
@@ -100,7 +104,7 @@ impl Run {
         let stop = CancellationToken::new();
         tokio::spawn(stop_on_signal(stop.clone())?);
         let config = Config::read(self.config.as_deref())?;
-        let client = Client::try_default().await.context("cannot find the cluster")?;
+        let client = client().await.context("cannot find the cluster")?;
         info!(version = env!("CARGO_PKG_VERSION"), "starting");
         run(client, self.options(config), stop).await
     }
@@ -141,6 +145,15 @@ impl Run {
             instance: self.instance,
         }
     }
+}
+
+/// A client that sends each request once: who writes decides whether it is still to be sent again. What nobody answers ends
+/// with an error; a watch is begun anew by the API server in less time.
+async fn client() -> anyhow::Result<Client> {
+    let mut config = kube::Config::infer().await?;
+    config.default_retry = false;
+    (config.read_timeout, config.reset_reader_on_write) = (Some(SILENCE), true);
+    Ok(Client::try_from(config)?)
 }
 
 impl Logging {

@@ -1,9 +1,11 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
 
 use crate::fence::keep_writers;
@@ -18,6 +20,8 @@ where
 {
     store: Store<K>,
     written: Mutex<HashMap<ObjectKey, Written<K>>>,
+    /// The latest version that the watch has shown, of any object.
+    shown: AtomicU64,
 }
 
 /// Takes the managed fields off an object, which are often larger than the rest, but for what decisions rest on.
@@ -41,7 +45,7 @@ where
     /// A cache over the store of a watch.
     #[must_use]
     pub fn new(store: Store<K>) -> Self {
-        Self { store, written: Mutex::default() }
+        Self { store, written: Mutex::default(), shown: AtomicU64::default() }
     }
 
     /// The newest state known of an object. Lets go of what we wrote of it, once the watch shows as much.
@@ -82,7 +86,10 @@ where
         // Of two writes at a time, the answers may come in any order.
         let overtaken =
             matches!(written.get(key), Some(Written::Object(noted)) if newer(noted.as_ref(), Some(&object)));
-        if !overtaken && newer(&object, self.watched(key).as_deref()) {
+        // What the watch is past and does not show is gone.
+        let watched = self.watched(key);
+        let gone = watched.is_none() && version(&object) <= self.shown.load(Ordering::Acquire);
+        if !overtaken && !gone && newer(&object, watched.as_deref()) {
             written.insert(key.clone(), Written::Object(Arc::new(object)));
         }
     }
@@ -92,9 +99,17 @@ where
         self.written().insert(key.clone(), Written::Deleted { version: version(last) });
     }
 
-    /// Forgets our own writes of an object: the watch says that it is gone.
-    pub fn forget(&self, key: &ObjectKey) {
-        self.written().remove(key);
+    /// Notes what the watch shows, once the store has it.
+    pub(super) fn show(&self, event: &Event<K>) {
+        let (Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) = event else { return };
+        self.shown.fetch_max(version(object), Ordering::AcqRel);
+        let key = ObjectKey::of(object);
+        match event {
+            // So that what we wrote is not kept twice until somebody else looks.
+            Event::Apply(_) => drop(self.get(&key)),
+            Event::Delete(_) => drop(self.written().remove(&key)),
+            _ => {}
+        }
     }
 
     fn written(&self) -> MutexGuard<'_, HashMap<ObjectKey, Written<K>>> {
@@ -135,7 +150,6 @@ fn version<K: ResourceExt>(object: &K) -> u64 {
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time};
     use kube::runtime::reflector::store;
-    use kube::runtime::watcher::Event;
 
     use super::*;
     use crate::api::{ServiceFence, ServiceFenceSpec};
@@ -181,7 +195,7 @@ mod tests {
             watch.apply_watcher_event(&Event::Apply(fence("1", false)));
             let mut gone = || {
                 watch.apply_watcher_event(&Event::Delete(fence("3", true)));
-                cache.forget(&key);
+                cache.show(&Event::Delete(fence("3", true)));
             };
             if watch_first {
                 gone();
@@ -195,5 +209,21 @@ mod tests {
             watch.apply_watcher_event(&Event::Apply(fence("4", false)));
             assert!(cache.get(&key).is_some(), "another one of the same name");
         }
+    }
+
+    #[test]
+    fn what_was_written_before_it_was_deleted_does_not_come_back_with_a_late_answer() {
+        let (key, (fences, mut watch)) = (ObjectKey::new("shop", "client"), store());
+        let cache = Cache::new(fences);
+        let mut show = |event: Event<ServiceFence>| {
+            watch.apply_watcher_event(&event);
+            cache.show(&event);
+        };
+        show(Event::Apply(fence("1", false)));
+        show(Event::Delete(fence("3", false)));
+        cache.wrote(&key, fence("2", false));
+        assert!(cache.get(&key).is_none());
+        cache.wrote(&key, fence("4", false));
+        assert!(cache.get(&key).is_some(), "another one of the same name");
     }
 }

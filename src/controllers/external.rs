@@ -2,22 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::info;
 
-use super::backoff::delay;
 use super::error::Error;
 use super::mesh::{Mesh, Message};
 use super::metrics::Written;
 use super::named::Named;
 use super::service_fence::Context;
 use super::watches::Caches;
+use super::work_queue::work;
 use super::write::{Writer, is_not_found};
 use crate::fence::{EntryAction, MANAGER, entries};
 use crate::graph::{Change, Graph, MeshConfig, ObjectKey, PassedThrough};
@@ -26,20 +25,25 @@ use crate::sources::Observer;
 
 /// The namespaces whose entries are to be looked at.
 #[derive(Clone, Debug, Default)]
-pub struct Namespaces(Named<Arc<str>>);
+pub struct Namespaces(Named);
+
+/// A namespace, as what is looked at.
+fn whole(namespace: Arc<str>) -> ObjectKey {
+    ObjectKey { namespace, name: "".into() }
+}
 
 impl Namespaces {
     /// Notes those that a change concerns, which `graph` is about to take in.
     pub(super) fn note(&self, graph: &Graph, change: &Change) {
-        self.0.note(graph.external_namespaces(change));
+        self.0.note(graph.external_namespaces(change).into_iter().map(whole));
     }
 
     /// Has those looked at that were noted, and those of fences to which something made a difference: the graph is
     /// published. A namespace without external hosts costs nothing.
     pub(super) fn publish(&self, graph: &Graph, touched: &BTreeSet<ObjectKey>) {
-        let touched = touched.iter().map(|fence| fence.namespace.clone());
-        let all = self.0.take_noted().into_iter().chain(touched);
-        self.0.add(all.filter(|namespace| graph.has_external_hosts(namespace)));
+        let touched = touched.iter().map(|fence| whole(fence.namespace.clone()));
+        let all: BTreeSet<_> = self.0.take_noted().into_iter().chain(touched).collect();
+        self.0.add(all.into_iter().filter(|key| graph.has_external_hosts(&key.namespace)));
     }
 }
 
@@ -48,7 +52,7 @@ pub struct Entries {
     mesh: Mesh,
     caches: Arc<Caches>,
     writer: Writer,
-    namespaces: Named<Arc<str>>,
+    namespaces: Named,
 }
 
 /// How many connections that were passed through may wait. Those beyond are dropped: the next one comes.
@@ -79,42 +83,33 @@ impl Entries {
         }
     }
 
-    /// Brings the entries of one namespace after the other about, without end. What failed is tried again, later each
-    /// time.
+    /// Brings the entries of namespaces about, without end.
     async fn run(self) {
-        let (mut failed, mut attempt) = (BTreeSet::new(), 0);
         // What was there before we started to lead.
-        self.namespaces
-            .add(self.mesh.graph().external_namespaces(&Change::MeshConfig(MeshConfig::default())));
-        loop {
-            let again = if failed.is_empty() { Duration::MAX } else { delay(attempt) };
-            tokio::select! {
-                namespace = self.namespaces.next() => match self.reconcile(&namespace).await {
-                    Ok(()) => drop(failed.remove(&namespace)),
-                    Err(error) => {
-                        warn!(%namespace, %error, "an external host's ServiceEntry could not be brought about; it is tried again");
-                        failed.insert(namespace);
-                        attempt += 1;
-                    }
-                },
-                () = tokio::time::sleep(again) => self.namespaces.add(std::mem::take(&mut failed)),
-            }
-            attempt = if failed.is_empty() { 0 } else { attempt };
-        }
+        let before = self.mesh.graph().external_namespaces(&Change::MeshConfig(MeshConfig::default()));
+        self.namespaces.add(before.into_iter().map(whole));
+        let keys = self.namespaces.stream();
+        let reconcile = |key: ObjectKey, _| {
+            let entries = &self;
+            async move { entries.reconcile(&key.namespace).await.map(|()| None::<Timestamp>) }
+        };
+        work("a namespace's ServiceEntries of external hosts", keys, reconcile).await;
     }
 
     /// Brings the entries of one namespace about.
     ///
     /// # Errors
-    /// If a write failed; what was written before stands.
+    /// If a write failed: the first such error. All others were tried as well.
     pub async fn reconcile(&self, namespace: &str) -> Result<(), Error> {
+        let mut result = Ok(());
         for action in self.decide(namespace, &self.mesh.graph()) {
-            match action {
-                EntryAction::Apply(entry) => self.writer.entry(&entry).await?,
-                EntryAction::Delete(key) => self.writer.delete_entry(&key).await?,
-            }
+            let done = match action {
+                EntryAction::Apply(entry) => self.writer.entry(&entry).await,
+                EntryAction::Delete(key) => self.writer.delete_entry(&key).await,
+            };
+            result = result.and(done);
         }
-        Ok(())
+        result
     }
 
     fn decide(&self, namespace: &str, graph: &Graph) -> Vec<EntryAction> {

@@ -4,7 +4,7 @@ use kube::client::Body;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// Whether this replica may write, and until when.
 #[derive(Clone, Debug)]
@@ -29,23 +29,28 @@ impl Leadership {
     /// Whether this replica may write now.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.until.borrow().is_some_and(|until| Instant::now() < until)
+        self.held_until().is_some()
     }
 
-    /// A client by which only the leader can write. Each request asks anew: a process that stood still for a while
-    /// must not go on writing where it stopped.
+    fn held_until(&self) -> Option<Instant> {
+        self.until.borrow().filter(|until| Instant::now() < *until)
+    }
+
+    /// A client by which only the leader can write, and for as long as it leads. Each request asks anew: a process that
+    /// stood still for a while must not go on writing where it stopped. So `client` must not send anything twice by itself.
     #[must_use]
     pub fn guard(&self, client: Client) -> Client {
         let (leadership, namespace) = (self.clone(), client.default_namespace().to_owned());
         let service = tower::service_fn(move |request: Request<Body>| {
-            let allowed = *request.method() == Method::GET || leadership.is_held();
+            let (reads, held_until) = (*request.method() == Method::GET, leadership.held_until());
             let client = client.clone();
             async move {
-                if allowed {
-                    client.send(request).await
-                } else {
-                    Err(kube::Error::Service(NotLeading.into()))
+                if reads {
+                    return client.send(request).await;
                 }
+                let refused = || kube::Error::Service(NotLeading.into());
+                let sent = timeout_at(held_until.ok_or_else(refused)?, client.send(request));
+                sent.await.unwrap_or_else(|_| Err(refused()))
             }
         });
         Client::new(service, namespace)

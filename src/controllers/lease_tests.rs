@@ -196,6 +196,13 @@ async fn only_the_leader_writes_and_everybody_reads() {
     assert!(guarded.get_opt("palisade").await.unwrap().is_none());
     timeout(SLACK, election.won()).await.unwrap();
     assert_eq!(category(write().await.unwrap_err()), "conflict", "the server is asked");
+    // A write that takes its time ends with the right to it.
+    server.set_down(true);
+    let won = Instant::now();
+    assert_eq!(category(write().await.unwrap_err()), "not_leading");
+    assert!(won.elapsed() <= DEADLINE, "{:?}", won.elapsed());
+    server.set_down(false);
+    timeout(SLACK, election.won()).await.unwrap();
     // The process stands still, and goes on just where it was.
     advance(DEADLINE).await;
     assert_eq!(category(write().await.unwrap_err()), "not_leading");

@@ -9,25 +9,25 @@ use crate::graph::ObjectKey;
 
 /// Objects that are to be looked at, there or not. The graph's owner names them, once each however often.
 #[derive(Clone, Debug, Default)]
-pub struct Named<K = ObjectKey>(Arc<Shared<K>>);
+pub struct Named(Arc<Shared>);
 
 #[derive(Debug, Default)]
-struct Shared<K> {
-    keys: Mutex<Keys<K>>,
+struct Shared {
+    keys: Mutex<Keys>,
     more: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Keys<K> {
+struct Keys {
     /// Of changes that are not published yet.
-    noted: BTreeSet<K>,
+    noted: BTreeSet<ObjectKey>,
     /// To be looked at.
-    waiting: BTreeSet<K>,
+    waiting: BTreeSet<ObjectKey>,
 }
 
-impl<K: Ord> Named<K> {
+impl Named {
     /// Notes those that a change concerns, which the graph is about to take in.
-    pub(super) fn note(&self, keys: impl IntoIterator<Item = K>) {
+    pub(super) fn note(&self, keys: impl IntoIterator<Item = ObjectKey>) {
         self.lock().noted.extend(keys);
     }
 
@@ -37,12 +37,12 @@ impl<K: Ord> Named<K> {
     }
 
     /// Those that were noted, for somebody who knows better which of them to look at. They are noted no more.
-    pub(super) fn take_noted(&self) -> BTreeSet<K> {
+    pub(super) fn take_noted(&self) -> BTreeSet<ObjectKey> {
         std::mem::take(&mut self.lock().noted)
     }
 
     /// Has these looked at.
-    pub(super) fn add(&self, keys: impl IntoIterator<Item = K>) {
+    pub(super) fn add(&self, keys: impl IntoIterator<Item = ObjectKey>) {
         let mut named = self.lock();
         named.waiting.extend(keys);
         if !named.waiting.is_empty() {
@@ -51,7 +51,7 @@ impl<K: Ord> Named<K> {
     }
 
     /// The next one to look at, once there is one.
-    pub(super) async fn next(&self) -> K {
+    pub(super) async fn next(&self) -> ObjectKey {
         loop {
             if let Some(key) = self.pop() {
                 return key;
@@ -60,16 +60,14 @@ impl<K: Ord> Named<K> {
         }
     }
 
-    fn pop(&self) -> Option<K> {
+    fn pop(&self) -> Option<ObjectKey> {
         self.lock().waiting.pop_first()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Keys<K>> {
+    fn lock(&self) -> MutexGuard<'_, Keys> {
         self.0.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Named {
     /// Those to look at, one after the other, without end.
     pub fn stream(&self) -> impl Stream<Item = ObjectKey> + Send + use<> {
         unfold(self.clone(), |named| async move {

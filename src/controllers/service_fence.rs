@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -201,14 +201,16 @@ impl Context {
         }
     }
 
-    /// When the first calls to the hosts were seen that the fence learns by this plan.
-    fn first_calls(&self, key: &ObjectKey, fence: &ServiceFence, plan: &Plan) -> Vec<Timestamp> {
+    /// When the first calls to the hosts were seen that a fence learns: its `Sidecar` lists them now and did not before, and
+    /// its status does not know them from earlier.
+    fn first_calls(&self, fence: &ServiceFence, before: Option<&Sidecar>, now: &Sidecar) -> Vec<Timestamp> {
         let noted =
             |host: &str| fence.status.as_ref().is_some_and(|status| status.domains.contains_key(host));
-        let graph = self.mesh.graph();
-        let known = graph.fence(key).into_iter().flat_map(|facts| &facts.known);
-        let new = known.filter(|(host, _)| plan.status.domains.contains_key(&***host) && !noted(host));
-        new.map(|(_, known)| known.first_seen).collect()
+        let (before, graph) = (before.map(listed).unwrap_or_default(), self.mesh.graph());
+        let new: HashSet<_> = listed(now).difference(&before).copied().collect();
+        let known = graph.fence(&ObjectKey::of(fence)).into_iter().flat_map(|facts| &facts.known);
+        let learned = known.filter(|(host, _)| new.contains(&***host) && !noted(host));
+        learned.map(|(_, known)| known.first_seen).collect()
     }
 
     async fn apply(
@@ -222,8 +224,8 @@ impl Context {
             (SidecarAction::Warm(desired) | SidecarAction::Apply(desired), _) => {
                 let force = |current: &Sidecar| is_owned_by(current, fence) && may_force(current);
                 let applied = self.writer.sidecar(desired, current.is_some_and(force)).await?;
+                self.metrics.learned(self.first_calls(fence, current, &applied));
                 self.wrote(key, applied);
-                self.metrics.learned(self.first_calls(key, fence, plan));
                 debug!(fence = %key, "Sidecar applied");
             }
             (SidecarAction::Adopt(desired), _) => {
@@ -243,4 +245,10 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// The hosts that a `Sidecar` lists, by whatever namespace.
+fn listed(sidecar: &Sidecar) -> HashSet<&str> {
+    let hosts = sidecar.spec.egress.iter().flat_map(|listener| &listener.hosts);
+    hosts.filter_map(|listed| Some(listed.split_once('/')?.1)).collect()
 }

@@ -223,12 +223,7 @@ where
 {
     events.inspect(move |event| {
         writer.apply_watcher_event(event);
-        match event {
-            // So that what we wrote is not kept twice until somebody else looks.
-            Event::Apply(object) => drop(cache(&caches).get(&ObjectKey::of(object))),
-            Event::Delete(object) => cache(&caches).forget(&ObjectKey::of(object)),
-            _ => {}
-        }
+        cache(&caches).show(event);
     })
 }
 

@@ -131,6 +131,16 @@ async fn what_somebody_else_has_written_under_its_name_is_an_error_and_stays() {
 }
 
 #[tokio::test]
+async fn an_entry_that_is_refused_does_not_stop_the_others() {
+    let mut bench = Bench::new().await;
+    let call = PassedThrough { caller: caller().into(), host: "b.example.org".into(), port: 443 };
+    bench.tell(Change::PassedThrough(call, Timestamp::UNIX_EPOCH)).await;
+    bench.server.refuse = Some(("PATCH", 409));
+    assert!(bench.reconcile().await.is_err());
+    assert_eq!(bench.lines().len(), 2);
+}
+
+#[tokio::test]
 async fn an_entry_that_nobody_needs_stays_while_a_sidecar_lists_its_host() {
     let mut bench = Bench::new().await;
     bench.reconcile().await.unwrap();

@@ -66,9 +66,7 @@ impl Deletions {
                 continue;
             };
             writer.apply_watcher_event(&event);
-            if let Event::Delete(_) = event {
-                self.cache.forget(&self.key);
-            }
+            self.cache.show(&event);
             if !matches!(event, Event::Init | Event::InitApply(_)) {
                 let now = self.cache.get(&self.key).and_then(|map| map.data.clone()).unwrap_or_default();
                 concerns.add(
