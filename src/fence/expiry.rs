@@ -33,7 +33,11 @@ pub(super) struct Expiry {
 /// What has expired of the hosts of a fence: what it was told to forget, and what nobody has used.
 pub(super) fn of(fence: &ServiceFence, facts: &FenceFacts, graph: &Graph, now: Timestamp) -> Expiry {
     let mut expiry = unused(facts, graph, now);
-    let Some(before) = forget_before(fence).filter(|before| *before <= now) else { return expiry };
+    let Some(before) = forget_before(fence) else { return expiry };
+    if before > now {
+        expiry.wake = expiry.wake.into_iter().chain([before]).min();
+        return expiry;
+    }
     let told = |known: &Known| known.last_seen < before;
     expiry.hosts.retain(|(host, _)| facts.known.get(host).is_some_and(|known| !told(known)));
     let forgotten = facts.known.iter().filter(|(_, known)| told(known));

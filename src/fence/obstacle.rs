@@ -23,7 +23,7 @@ impl Others<'_> {
 
     fn misfit(self) -> Option<Verdict> {
         let namespace = &self.fence.namespace;
-        if self.defaults.system_namespaces.iter().any(|system| **system == **namespace) {
+        if self.settings.defaults.system_namespaces.iter().any(|system| **system == **namespace) {
             let message = format!(
                 "{namespace} is a namespace of the cluster or the mesh itself: nothing is fenced there"
             );

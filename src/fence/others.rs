@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::Defaults;
+use super::Settings;
 use crate::api::{Dependency, DependencySource, DomainStatus, Mode, SidecarPolicy};
 use crate::graph::{EgressHost, FenceFacts, Foreign, Graph, ObjectKey, Terms};
 
@@ -13,13 +13,13 @@ use crate::graph::{EgressHost, FenceFacts, Foreign, Graph, ObjectKey, Terms};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Others<'a> {
     pub(super) graph: &'a Graph,
-    pub(super) defaults: &'a Defaults,
+    pub(super) settings: &'a Settings,
     pub(super) fence: &'a ObjectKey,
 }
 
 impl<'a> Others<'a> {
-    pub(super) fn of(fence: &'a ObjectKey, graph: &'a Graph, defaults: &'a Defaults) -> Self {
-        Self { graph, defaults, fence }
+    pub(super) fn of(fence: &'a ObjectKey, graph: &'a Graph, settings: &'a Settings) -> Self {
+        Self { graph, settings, fence }
     }
 
     /// The same, as another fence sees it.
@@ -41,7 +41,7 @@ impl<'a> Others<'a> {
     }
 
     pub(super) fn policy(self) -> SidecarPolicy {
-        self.terms().and_then(|terms| terms.sidecar_policy).unwrap_or(self.defaults.sidecar_policy)
+        self.terms().and_then(|terms| terms.sidecar_policy).unwrap_or(self.settings.defaults.sidecar_policy)
     }
 
     /// The `Sidecar` of somebody else that the fence steps back from.
@@ -88,8 +88,10 @@ impl<'a> Others<'a> {
 
     /// Whether the fence is to write a `Sidecar`, or would be if no other fence did it.
     fn enforces(self) -> bool {
-        let mode = |terms: &Terms| terms.mode.unwrap_or(self.defaults.mode);
-        self.terms().is_some_and(|terms| terms.enabled && mode(terms) == Mode::Enforce)
+        let Settings { defaults, istio, .. } = self.settings;
+        let mode = |terms: &Terms| terms.mode.unwrap_or(defaults.mode);
+        let ours = |terms: &Terms| istio.covers_revision(terms.revision.as_deref());
+        self.terms().is_some_and(|terms| terms.enabled && ours(terms) && mode(terms) == Mode::Enforce)
             && self.conflict().is_none()
             && self.border().is_none()
             && self.graph.contested(self.fence).is_none()

@@ -149,7 +149,7 @@ impl<'a> Situation<'a> {
         let key = ObjectKey::of(input.fence);
         let owned = input.sidecar.filter(|sidecar| is_owned_by(sidecar, input.fence));
         let own = owned.map(|sidecar| (sidecar, Egress::of(sidecar, input.now)));
-        let adoptable = Others::of(&key, input.graph, &input.settings.defaults).adoptable();
+        let adoptable = Others::of(&key, input.graph, input.settings).adoptable();
         let adopting = input.sidecar.filter(|_| own.is_none() && adoptable.is_some());
         Self { facts: input.graph.fence(&key), input, key, own, adopting }
     }
@@ -160,7 +160,7 @@ impl<'a> Situation<'a> {
     }
 
     pub(super) fn others(&self) -> Others<'_> {
-        Others::of(&self.key, self.input.graph, &self.input.settings.defaults)
+        Others::of(&self.key, self.input.graph, self.input.settings)
     }
 
     /// Whether others wait for the fence's `Sidecar` to route to everything, for as long as pods change hands.
@@ -244,13 +244,14 @@ impl<'a> Situation<'a> {
         let Input { graph, settings, .. } = self.input;
         // A short name of a headless service has no address by which the global proxy could tell it apart, and
         // it always means the caller's own namespace.
-        let headless = graph.registry().headless_in(&self.key.namespace).map(|host| host.to_string());
-        let used = domains.values().flat_map(|domain| &domain.hosts);
+        let headless: Vec<_> =
+            graph.registry().headless_in(&self.key.namespace).map(|host| host.to_string()).collect();
+        let used = domains.values().flat_map(|domain| &domain.hosts).chain(&headless);
         let names = used.clone().filter_map(|listed| Some(listed.split_once('/')?.1));
         let routed =
             names.flat_map(|host| graph.routed_from(host, &self.key.namespace)).map(|host| host.to_string());
         let fixed = settings.global_proxy.host.to_string();
-        used.cloned().chain(routed).chain(headless).chain([fixed]).collect()
+        used.cloned().chain(routed).chain([fixed]).collect()
     }
 
     /// How the fence stands, by the `Sidecar` that is there, not by the one about to be written.

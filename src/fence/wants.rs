@@ -41,7 +41,9 @@ fn lifetime(strategy: &RecyclingStrategy, fence: &ServiceFence) -> Lifetime {
             let called = strategy.recently_called.map(time);
             let base = made.into_iter().chain(called).max().unwrap_or(Timestamp::UNIX_EPOCH);
             let Seconds { seconds, nanos } = auto.duration;
-            Lifetime::WhileCalled { within: SignedDuration::new(seconds, nanos), base }
+            let within = SignedDuration::from_secs(seconds)
+                .saturating_add(SignedDuration::from_nanos(i64::from(nanos)));
+            Lifetime::WhileCalled { within, base }
         }
         _ => Lifetime::Always,
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::names::{HostNames, wildcards};
 use super::registry::Registry;
 use super::relation::Relation;
-use super::{HashMap, Known, Labels, Learning, ObjectKey, Observation, PodSelection, Want, Wanted};
+use super::{HashMap, Known, Labels, Learning, Lifetime, ObjectKey, Observation, PodSelection, Want, Wanted};
 use crate::api::{self, Mode, SidecarPolicy};
 
 /// What matters of a fence: whom it is for, what it asks for, and what was learned before.
@@ -55,6 +55,8 @@ pub struct FenceFacts {
     pub known: OrdMap<Arc<str>, Known>,
     /// Those of the known hosts that a namespace defines by now of which they may be learned and were not: mostly none.
     pub(super) moved: OrdSet<Arc<str>>,
+    /// Until when hosts are asked for that leave at some time: mostly none.
+    pub(super) deadlines: OrdMap<Arc<str>, Timestamp>,
     /// How it learns.
     pub learning: Learning,
     /// The first host of a call that it was not allowed to learn.
@@ -202,14 +204,16 @@ impl Fences {
         if labels.is_some() && !history_told {
             self.without_history.insert(fence.key.clone());
         }
-        let (selection, wants, terms) = (fence.selection, fence.wants.into(), fence.terms);
+        let (selection, wants, terms) = (fence.selection, Arc::<[Want]>::from(fence.wants), fence.terms);
         let moved = OrdSet::new();
+        let deadlines = deadlines(&wants);
         let mut facts = FenceFacts {
             selection,
             labels,
             wants,
             known,
             moved,
+            deadlines,
             learning,
             refused,
             history_told,
@@ -250,7 +254,10 @@ impl Fences {
         let known = facts.known.get(&call.host);
         let refuses = known.is_none() && namespaces.is_empty();
         let news = match known {
-            Some(known) => known.is_added_to_by(call, &namespaces, &facts.learning),
+            Some(known) => {
+                known.is_added_to_by(call, &namespaces, &facts.learning)
+                    || facts.is_over(&call.host, known, call.seen)
+            }
             None if definers.is_empty() || facts.is_full() => false,
             None => !refuses || facts.refused.is_none(),
         };
@@ -280,6 +287,14 @@ impl Fences {
             }
         }
     }
+}
+
+fn deadlines(wants: &[Want]) -> OrdMap<Arc<str>, Timestamp> {
+    let deadline = |want: &Want| match (&want.hosts, &want.lifetime) {
+        (Wanted::Host(host), Lifetime::Until(end)) => Some((host.clone(), *end)),
+        _ => None,
+    };
+    wants.iter().filter_map(deadline).collect()
 }
 
 /// Notes a fact of a fence, and in the index, if it is the first of its host, which fence it is.

@@ -124,7 +124,12 @@ impl Graph {
             fences.extend(self.listing_all_of(&service.key.namespace));
             fences.extend(self.relabelled(&(service.labels.clone(), Labels::default())));
             fences.extend(self.named_behind(service));
+            if service.headless {
+                fences.extend(self.fences.in_namespace(&service.key.namespace).cloned());
+            }
         }
+        let hidden = self.registry.hiding(host);
+        fences.extend(hidden.flat_map(|namespace| self.fences.in_namespace(namespace)).cloned());
         fences
     }
 

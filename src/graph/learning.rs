@@ -87,10 +87,15 @@ impl FenceFacts {
     }
 
     fn judge_known(&self, host: &str, known: &Known, now: Timestamp) -> Judgement {
-        if known.is_stale(now, self.learning.precision()) {
+        if known.is_stale(now, self.learning.precision()) || self.is_over(host, known, now) {
             return Judgement::Stale;
         }
         if self.moved.contains(host) { Judgement::New } else { Judgement::Known }
+    }
+
+    /// Whether a call at `now` is the first one since the time was over until which the host was asked for: it keeps it.
+    pub(super) fn is_over(&self, host: &str, known: &Known, now: Timestamp) -> bool {
+        self.deadlines.get(host).is_some_and(|end| *end < now && known.last_seen <= *end)
     }
 
     fn judge_unknown(&self, host: &str, registry: &Registry) -> Judgement {

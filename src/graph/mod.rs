@@ -253,7 +253,8 @@ impl Graph {
             }
             Change::Forget(key, hosts) => {
                 self.fences.forget(&key, &hosts);
-                BTreeSet::new()
+                // It may have been full.
+                BTreeSet::from([key])
             }
         }
     }

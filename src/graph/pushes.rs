@@ -19,6 +19,8 @@ pub struct Pushes {
     /// The latest times in which nothing changed, the oldest first: from one change to the next.
     pauses: VecDeque<(Timestamp, Timestamp)>,
     istiods: BTreeMap<ObjectKey, Istiod>,
+    /// Whether there was one once.
+    has_run: bool,
     /// When one of several istiods last went or came.
     changed: Option<Timestamp>,
     /// When all of istiod came back last, or the API server that it listens to was last away.
@@ -96,9 +98,10 @@ impl Pushes {
         ready.filter_map(|(key, istiod)| Some((key, istiod.address?)))
     }
 
-    /// Whether there is an istiod, and no proxy can connect to it. Where none runs in the cluster, nothing is known of it.
+    /// Whether there is an istiod, or was, and no proxy can connect to one. Where none has run in the cluster, nothing is known
+    /// of it.
     fn is_away(&self) -> bool {
-        !self.istiods.is_empty() && self.istiods.values().all(|istiod| !istiod.ready)
+        self.has_run && self.istiods.values().all(|istiod| !istiod.ready)
     }
 
     /// When istiod, or the API server that it listens to, was away last.
@@ -122,6 +125,7 @@ impl Pushes {
         let was_away = self.is_away();
         let changed = match change {
             Change::Istiod(key, istiod) => {
+                self.has_run = true;
                 let news = self.istiods.insert(key, istiod) != Some(istiod);
                 news.then_some(istiod.since)
             }

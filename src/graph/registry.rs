@@ -237,6 +237,17 @@ impl Registry {
             .collect()
     }
 
+    /// The namespaces that see `host` where the global proxy does not: their fences list it.
+    pub(super) fn hiding<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
+        self.definers.of(host).flat_map(move |definer| {
+            let export_to = match definer {
+                Definer::Service(key) => self.services.get(key).map(|service| &service.export_to),
+                Definer::ServiceEntry(key) => self.entries.get(key).map(ServiceEntry::learnable),
+            };
+            export_to.into_iter().flat_map(move |export_to| self.hidden(export_to, definer.namespace()))
+        })
+    }
+
     /// A Service by its key.
     #[must_use]
     pub fn service(&self, key: &ObjectKey) -> Option<&Service> {

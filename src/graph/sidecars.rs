@@ -55,7 +55,7 @@ pub enum Consent {
 }
 
 /// A `Sidecar` that is no fence's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Foreign {
     /// Its namespace and name.
     pub key: ObjectKey,
@@ -200,7 +200,9 @@ impl Sidecars {
             Origin::Other(spec, consent) => {
                 let foreign = Foreign { key, created, revision, spec, consent };
                 self.index(&foreign);
-                before.into_iter().chain([foreign]).collect()
+                // An edit of what does not matter is no change.
+                let same = before.as_ref() == Some(&foreign);
+                before.into_iter().chain([foreign]).filter(|_| !same).collect()
             }
         }
     }

@@ -326,5 +326,7 @@ fn a_fence_forgets_what_it_is_told_to() {
         let hosts: Vec<_> = expiry.hosts.iter().map(|(host, _)| &**host).collect();
         let forgotten: Vec<_> = forgotten.into_iter().map(host).collect();
         assert_eq!(hosts, forgotten, "{annotation}");
+        let ahead = annotation.parse().is_ok_and(|before: Timestamp| before > at(202));
+        assert!(!ahead || expiry.wake == annotation.parse().ok(), "it is looked at again then");
     }
 }

@@ -97,6 +97,23 @@ fn fences_that_share_some_pods_both_list_the_hosts_of_both_and_say_so() {
 }
 
 #[test]
+fn a_fence_that_is_left_to_another_revision_opens_beside_one_that_stays() {
+    for left in ["old", "young"] {
+        let mut town = Town::new(&[("a", "app=a"), ("both", "app=a,tier=web"), ("web", "tier=web")]);
+        town.make("old", "app=a");
+        town.make("young", "tier=web");
+        town.run();
+        town.istio.revisions = vec!["1-31".to_owned()];
+        town.edit(left, |fence| fence.metadata.labels = Some(labels("istio.io/rev=1-30")));
+        town.run();
+        let stays = if left == "old" { "young" } else { "old" };
+        assert_eq!(town.sidecars.keys().collect::<Vec<_>>(), [stays]);
+        assert_eq!(town.said(left, READY), Some(("True", reasons::OPEN)));
+        assert_eq!(town.said(stays, READY), Some(("True", reasons::FENCED)));
+    }
+}
+
+#[test]
 fn pods_that_a_selector_lets_go_change_to_the_other_sidecar_while_both_are_wide() {
     let mut town = Town::new(&[("a", "app=a"), ("both", "app=a,tier=web"), ("web", "tier=web")]);
     town.make("old", "tier=web");

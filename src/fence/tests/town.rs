@@ -11,6 +11,7 @@ pub(super) struct Town {
     pub(super) sidecars: BTreeMap<String, (Timestamp, Sidecar)>,
     pub(super) pods: BTreeMap<&'static str, BTreeMap<String, String>>,
     pub(super) graph: Graph,
+    pub(super) istio: Installation,
     pub(super) now: Timestamp,
 }
 
@@ -20,7 +21,8 @@ impl Town {
         let pods: BTreeMap<_, _> = pods.iter().map(|(name, with)| (*name, labels(with))).collect();
         let (fences, sidecars, now) =
             (BTreeMap::new(), BTreeMap::new(), "2026-01-01T12:00:00Z".parse().unwrap());
-        let mut town = Self { fences, sidecars, pods: pods.clone(), graph: Graph::new("cluster.local"), now };
+        let (graph, istio) = (Graph::new("cluster.local"), Installation::default());
+        let mut town = Self { fences, sidecars, pods: pods.clone(), graph, istio, now };
         for number in 0..pods.len() {
             town.pod(number, Proxy::Sidecar);
         }
@@ -77,7 +79,7 @@ impl Town {
             fence: &self.fences[name],
             sidecar: self.sidecars.get(name).map(|(_, sidecar)| sidecar),
             graph: &self.graph,
-            settings: &settings(),
+            settings: &Settings { istio: self.istio.clone(), ..settings() },
             open_all: false,
             since: self.now,
             now: self.now,

@@ -94,6 +94,11 @@ fn after_a_disturbance_proxies_and_istiod_are_given_time_to_come_back() {
             90_000,
         ),
         ("none is there", vec![istiod("a", false, -9_000), istiod("b", false, 0)], 34_000),
+        (
+            "all went",
+            vec![Change::IstiodGone(key("a"), at(-90_000)), Change::IstiodGone(key("b"), at(-80_000))],
+            34_000,
+        ),
         ("the API server could not be heard", vec![Change::Disturbed(at(-9_000))], 20_000),
         ("that was long ago", vec![Change::Disturbed(at(-40_000))], 0),
     ] {

@@ -128,6 +128,12 @@ fn whoever_lists_a_host_hears_of_who_routes_its_calls_from_elsewhere() {
     let named = CallerPattern::principal("td/ns/web/sa/client").unwrap();
     let by_policy =
         Policy { key: key("shop/p"), selector: labels("app=reviews"), targets: None, callers: vec![named] };
+    let reviews = || Service {
+        key: key("shop/reviews"),
+        selector: labels("app=reviews"),
+        labels: labels("tier=web"),
+        ..Service::default()
+    };
     let by_mesh = MeshConfig { hosts: BTreeSet::from([REVIEWS.into()]), ..MeshConfig::default() };
     let asking = |hosts| Fence {
         key: key("web/client"),
@@ -135,28 +141,24 @@ fn whoever_lists_a_host_hears_of_who_routes_its_calls_from_elsewhere() {
         wants: vec![Want::always(hosts, DependencySource::Spec)],
         ..Fence::default()
     };
+    let hidden = || Service { export_to: ExportTo::Only(["web".into()].into()), ..reviews() };
     let cases = [
         ("its name", Change::Fence(asking(Wanted::parse(REVIEWS)))),
         ("its namespace", Change::Fence(asking(Wanted::parse("shop/*")))),
+        ("that it is seen there alone", Change::Service(hidden())),
         ("its labels", Change::Fence(asking(Wanted::Labels(labels("tier=web"))))),
         ("a policy", Change::Policy(by_policy)),
         ("the mesh configuration", Change::MeshConfig(by_mesh)),
         ("a Sidecar that it is composed with", Change::Sidecar(foreign("web/default", None, &["shop/*"]))),
     ];
     for (what, lists) in cases {
-        let reviews = Service {
-            key: key("shop/reviews"),
-            selector: labels("app=reviews"),
-            labels: labels("tier=web"),
-            ..Service::default()
-        };
         let client = Pod {
             key: key("web/client-1"),
             labels: labels("app=client"),
             account: "client".into(),
             ..Pod::default()
         };
-        let before = [Change::Service(reviews), selecting("web/client", "app=client"), Change::Pod(client)];
+        let before = [Change::Service(reviews()), selecting("web/client", "app=client"), Change::Pod(client)];
         let mut graph = graph(before.into_iter().chain([lists]));
         let route = || virtual_service("web/reviews", &[REVIEWS], &[REVIEWS_V2], &[]);
         assert_eq!(graph.apply(route()), BTreeSet::from([key("web/client")]), "{what}");

@@ -72,6 +72,8 @@ fn sidecars_of_other_people_matter_to_the_pods_that_they_select() {
         ("", vec!["shop/x"], vec!["shop/x"]),
     ] {
         assert_eq!(touched(&mut graph, Change::Sidecar(foreign("shop/x", Some(selector), &[]))), all);
+        let again = touched(&mut graph, Change::Sidecar(foreign("shop/x", Some(selector), &[])));
+        assert_eq!(again, [""; 0], "it is as it was");
         assert_eq!(
             (over(&graph, "shop/client"), over(&graph, "shop/web")),
             (client.iter().map(ToString::to_string).collect(), web.iter().map(ToString::to_string).collect()),

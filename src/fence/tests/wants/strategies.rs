@@ -32,7 +32,7 @@ fn a_host_that_is_called_after_its_deadline_is_learned_like_any_other() {
     assert_eq!(entries(&world), [format!("{REVIEWS} Expired [Spec, AccessLog] ")]);
     let restarted = remember(&world);
     for mut world in [world, restarted] {
-        world.now = end + SignedDuration::from_hours(500);
+        world.now = end + SignedDuration::from_secs(1);
         world.call(REVIEWS);
         world.run();
         assert_eq!(entries(&world), [format!("{REVIEWS} Active [Spec, AccessLog] shop/{REVIEWS}")]);
@@ -49,6 +49,14 @@ fn a_deadline_out_of_the_calendar_is_never_or_long_ago() {
     assert!(world.plan().wake.is_some(), "at the end of the calendar");
     world.edit(|spec| spec.host = BTreeMap::from([(EXAMPLE.to_owned(), strategy(i64::MIN))]));
     assert_eq!(entries(&world), [format!("{EXAMPLE} Expired [Spec] ")]);
+}
+
+#[test]
+fn a_time_that_is_too_long_to_count_is_for_ever() {
+    let duration = Seconds { seconds: i64::MAX, nanos: i32::MAX };
+    let strategy = RecyclingStrategy { auto: Some(Auto { duration }), ..auto(60) };
+    let world = listing(REVIEWS, strategy);
+    assert_eq!(entries(&world), [format!("{REVIEWS} Active [Spec] shop/{REVIEWS}")]);
 }
 
 #[test]
