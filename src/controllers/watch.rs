@@ -11,6 +11,7 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -170,20 +171,33 @@ fn is_not_served(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
-fn readable<K: Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
-    let read = |guard: DeserializeGuard<K>| {
-        let name = guard.meta().name.clone().unwrap_or_default();
-        guard
-            .0
-            .inspect_err(|error| warn!(kind = %K::kind(&()), name, %error, "an object cannot be read"))
-            .ok()
-    };
+fn readable<K>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+{
     Some(match event {
-        Event::Apply(object) => Event::Apply(read(object)?),
-        Event::InitApply(object) => Event::InitApply(read(object)?),
-        Event::Delete(object) => Event::Delete(read(object)?),
+        Event::Apply(object) => Event::Apply(read(object, false)?),
+        Event::InitApply(object) => Event::InitApply(read(object, false)?),
+        Event::Delete(object) => Event::Delete(read(object, true)?),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
+    })
+}
+
+/// Of an object that is gone, or going, its metadata is enough: it must not stay in mind, or be held by our finalizer, for a
+/// spec that cannot be read.
+fn read<K>(guard: DeserializeGuard<K>, gone: bool) -> Option<K>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+{
+    let metadata = guard.0.as_ref().is_err().then(|| guard.meta().clone());
+    let result = guard.0.inspect_err(|error| {
+        let name = metadata.as_ref().and_then(|metadata| metadata.name.as_deref());
+        warn!(kind = %K::kind(&()), name, %error, "an object cannot be read");
+    });
+    result.ok().or_else(|| {
+        let metadata = metadata.filter(|metadata| gone || metadata.deletion_timestamp.is_some())?;
+        serde_json::from_value(json!({ "metadata": metadata, "spec": {} })).ok()
     })
 }
 
@@ -260,10 +274,11 @@ async fn follow<K: Resource<DynamicType = ()>>(
 #[cfg(test)]
 mod tests {
     use futures::stream;
-    use serde_json::{Value, json};
+    use serde_json::Value;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::api::ServiceFence;
     use crate::controllers::pods::Pod;
 
     const PODS: Kind<Pod> = Kind {
@@ -310,6 +325,24 @@ mod tests {
         let events = watch.streamed_events::<Pod>().take(3).collect::<Vec<_>>().await;
         let [Event::Init, Event::InitApply(pod), Event::InitDone] = &events[..] else { panic!("{events:?}") };
         assert_eq!(pod.name_any(), "client-1");
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_still_goes() {
+        let object = |deleted: Option<&str>, enable: Value| -> DeserializeGuard<ServiceFence> {
+            let metadata = json!({ "namespace": "shop", "name": "client", "deletionTimestamp": deleted });
+            serde_json::from_value(json!({ "metadata": metadata, "spec": { "enable": enable } })).unwrap()
+        };
+        let (spoiled, going) = (json!("perhaps"), Some("2026-01-01T12:00:00Z"));
+        assert!(readable(Event::Apply(object(None, spoiled.clone()))).is_none());
+        let Some(Event::Apply(fence)) = readable(Event::Apply(object(going, spoiled.clone()))) else {
+            panic!()
+        };
+        assert!(!fence.spec.enable && fence.metadata.deletion_timestamp.is_some());
+        let Some(Event::Delete(fence)) = readable(Event::Delete(object(None, spoiled))) else { panic!() };
+        assert_eq!(fence.name_any(), "client");
+        let Some(Event::Apply(fence)) = readable(Event::Apply(object(None, json!(true)))) else { panic!() };
+        assert!(fence.spec.enable);
     }
 
     #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use kube::ResourceExt;
+
 use super::adoption::scope;
 use super::egress::Step;
 use super::handover::Goal;
@@ -9,14 +11,32 @@ use super::pace::Pace;
 use super::plan::Situation;
 use super::sidecar::{Content, build, is_up_to_date};
 use super::stance::Stance;
-use super::{Egress, Input, Scope, SidecarAction};
+use super::{Egress, Input, Scope, SidecarAction, writers};
 use crate::graph::Labels;
-use crate::istio::{EgressListener, Sidecar, SidecarSpec};
+use crate::istio::{EgressListener, REVISION, Sidecar, SidecarSpec};
+
+/// Whom a `Sidecar` is for.
+#[derive(Clone, Debug)]
+pub(super) struct Selection {
+    /// The pods.
+    pub(super) labels: Labels,
+    /// The istiods that read it, by its label `istio.io/rev`; `None`: all, or whom somebody else says.
+    pub(super) revision: Option<String>,
+}
+
+impl Selection {
+    fn of(sidecar: &Sidecar) -> Self {
+        let selector = sidecar.spec.workload_selector.as_ref();
+        let labels = selector.map(|selector| Labels::from(&selector.labels)).unwrap_or_default();
+        let revision = sidecar.labels().get(REVISION).filter(|_| writers::set_the_revision(sidecar));
+        Self { labels, revision: revision.cloned() }
+    }
+}
 
 impl Situation<'_> {
     /// Whom to select, in which state their proxies are, and where they are heading. Pods that change hands do so
-    /// while everything is routed, so a selector changes only then, and stays as it is while a fence opens.
-    pub(super) fn course(&self, stance: &Stance, wanted: Scope) -> (Labels, Egress, Goal) {
+    /// while everything is routed, so a selection changes only then, and stays as it is while a fence opens.
+    pub(super) fn course(&self, stance: &Stance, wanted: Scope) -> (Selection, Egress, Goal) {
         let goal = match stance {
             Stance::Withdraw(_) => {
                 let back = self.original().map(Arc::new).or_else(|| self.heir());
@@ -26,27 +46,38 @@ impl Situation<'_> {
             Stance::Enforce if self.others().is_beside_a_move() => Goal::Wide,
             Stance::Enforce => Goal::Trimmed(wanted),
         };
-        let selects = |was: SidecarSpec| Some(Labels::from(was.workload_selector?.labels));
-        // One that was somebody else's stays with the pods that it was for.
-        let theirs = self.original().and_then(selects);
-        let asked = theirs.or_else(|| self.facts?.labels.clone()).unwrap_or_default();
+        let asked = self.asked();
         let open = || Egress { route: self.base(), ..Egress::open() };
         let Some((sidecar, egress)) = &self.own else { return (asked, open(), goal) };
-        let selector = sidecar.spec.workload_selector.as_ref();
-        let has = selector.map(|selector| Labels::from(&selector.labels)).unwrap_or_default();
-        let same = has == asked || self.input.graph.select_the_same(&self.key.namespace, &has, &asked);
+        let has = Selection::of(sidecar);
         let turning = egress.turning(&self.pace()).is_some();
         match goal {
             // Somebody took it off.
-            _ if has.is_empty() => (asked, egress.clone(), goal),
+            _ if has.labels.is_empty() => (asked, egress.clone(), goal),
             Goal::Open | Goal::Back(_) => (has, egress.clone(), goal),
             _ if matches!(stance, Stance::Wait(_)) => (has, egress.clone(), goal),
-            _ if same => (asked, egress.clone(), goal),
+            _ if self.is_same(sidecar, &has, &asked) => (asked, egress.clone(), goal),
             _ if egress.is_wide() && !turning && !self.others().is_beside_a_trimmed_one() => {
                 (asked, Egress { widened: Some(self.input.now), ..egress.clone() }, goal)
             }
             _ => (has, egress.clone(), Goal::Wide),
         }
+    }
+
+    fn asked(&self) -> Selection {
+        let selects = |was: SidecarSpec| Some(Labels::from(was.workload_selector?.labels));
+        // One that was somebody else's stays with the pods that it was for.
+        let theirs = self.original().and_then(selects);
+        let labels = theirs.or_else(|| self.facts?.labels.clone()).unwrap_or_default();
+        Selection { labels, revision: self.input.fence.labels().get(REVISION).cloned() }
+    }
+
+    /// Whether the same pods get the fence's `Sidecar` as it stands, as it `has` it, as when it is as it is `asked`.
+    fn is_same(&self, sidecar: &Sidecar, has: &Selection, asked: &Selection) -> bool {
+        let (one, other) = (&has.labels, &asked.labels);
+        let pods = one == other || self.input.graph.select_the_same(&self.key.namespace, one, other);
+        let labelled = asked.revision.is_some() && sidecar.labels().get(REVISION) == asked.revision.as_ref();
+        pods && (labelled || has.revision == asked.revision)
     }
 
     fn pace(&self) -> Pace<'_> {
@@ -83,13 +114,13 @@ impl Situation<'_> {
         Egress { route, ..Egress::open() }
     }
 
-    pub(super) fn action(&self, labels: &Labels, step: &Step, goal: &Goal) -> SidecarAction {
+    pub(super) fn action(&self, selection: &Selection, step: &Step, goal: &Goal) -> SidecarAction {
         let Input { fence, settings, .. } = self.input;
         let (composed, original) = (self.others().composed(), self.original());
         // Only then it matters; and it is looked for among all pods of the namespace.
         let heir = (!step.egress.diverted).then(|| self.heir()).flatten();
         let content = Content {
-            labels,
+            selection,
             egress: &step.egress,
             composed: &composed,
             original: original.as_ref(),
@@ -99,7 +130,7 @@ impl Situation<'_> {
         match &self.own {
             None if as_before => SidecarAction::Leave,
             // Without labels it would be everybody's.
-            Some(_) if as_before || labels.is_empty() => self
+            Some(_) if as_before || selection.labels.is_empty() => self
                 .given_back()
                 .map_or(SidecarAction::Delete, |back| SidecarAction::GiveBack(Box::new(back))),
             own => {

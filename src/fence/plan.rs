@@ -189,10 +189,10 @@ impl<'a> Situation<'a> {
     }
 
     fn advance(&self, domains: BTreeMap<String, Dependency>, stance: &Stance) -> Plan {
-        let (labels, current, goal) = self.course(stance, self.wanted(&domains));
+        let (selection, current, goal) = self.course(stance, self.wanted(&domains));
         let noted = current.keep.is_nothing() || self.has_noted(&domains, &current.clusters());
         let step = self.step(&current, &goal, noted);
-        let action = self.action(&labels, &step, &goal);
+        let action = self.action(&selection, &step, &goal);
         // What has to wait for its turn in the Sidecar waits here as well, so that a burst is few writes of the
         // status too. If it is lost until then, the next call brings it again: it still takes the detour.
         let waits = action == SidecarAction::Leave && !goal.scope().is_within(&step.egress.route);

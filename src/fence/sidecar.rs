@@ -4,6 +4,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
+use super::course::Selection;
 use super::{ADOPTED, Egress, Scope, adoption, writers};
 use crate::api::ServiceFence;
 use crate::graph::{EgressHost, Foreign, Labels, Standing};
@@ -90,8 +91,8 @@ fn timestamp(sidecar: &Sidecar, annotation: &str) -> Option<Timestamp> {
 /// What a fence's `Sidecar` says.
 #[derive(Debug)]
 pub(super) struct Content<'a> {
-    /// Whom it selects.
-    pub(super) labels: &'a Labels,
+    /// Whom it is for.
+    pub(super) selection: &'a Selection,
     /// What they may call.
     pub(super) egress: &'a Egress,
     /// Whose place it takes, oldest first: what these say of incoming traffic, it says too, and the listeners that they have
@@ -105,11 +106,11 @@ pub(super) struct Content<'a> {
 
 /// The `Sidecar` of a fence, complete, as it is applied.
 pub(super) fn build(fence: &ServiceFence, content: &Content<'_>, proxy: &GlobalProxy) -> Sidecar {
-    let Content { labels, egress, composed, original, heir } = content;
+    let Content { selection, egress, composed, original, heir } = content;
     let specs = || composed.iter().map(|foreign| &foreign.spec);
     let theirs = original.or(*heir).and_then(|spec| spec.outbound_traffic_policy.as_ref());
     let spec = SidecarSpec {
-        workload_selector: Some(WorkloadSelector { labels: labels.to_map() }),
+        workload_selector: Some(WorkloadSelector { labels: selection.labels.to_map() }),
         egress: of_ports(specs()).chain(listeners(egress)).collect(),
         ingress: specs()
             .map(|spec| &spec.ingress)
@@ -121,7 +122,7 @@ pub(super) fn build(fence: &ServiceFence, content: &Content<'_>, proxy: &GlobalP
     };
     let mut sidecar = Sidecar::new(&fence.name_any(), spec);
     sidecar.metadata.namespace = fence.namespace();
-    let revision = fence.labels().get(REVISION).map(|revision| (REVISION.to_owned(), revision.clone()));
+    let revision = selection.revision.clone().map(|revision| (REVISION.to_owned(), revision));
     let labels = revision.into_iter().chain([(MANAGED_BY.to_owned(), MANAGER.to_owned())]);
     sidecar.metadata.labels = Some(labels.collect());
     let original = original.and_then(|spec| serde_json::to_string(spec).ok());

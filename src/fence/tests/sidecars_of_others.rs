@@ -206,13 +206,34 @@ fn a_fence_composes_with_a_younger_sidecar_and_steps_back_from_an_older_one() {
 
 #[test]
 fn a_fence_hands_its_revision_to_its_sidecar() {
-    let mut world = World::fenced();
+    let mut world = World::new();
     world.fence.metadata.labels = Some(labels("istio.io/rev=canary,team=a"));
-    let ours = labels("istio.io/rev=canary,app.kubernetes.io/managed-by=palisade");
-    assert_eq!(applied(&world.step()).metadata.labels, Some(ours));
-    world.fence.metadata.labels = None;
-    assert_eq!(applied(&world.step()).metadata.labels, Some(labels("app.kubernetes.io/managed-by=palisade")));
-    assert!(world.is_quiet(&world.plan()));
+    let ours = |world: &World| world.sidecar.as_ref().unwrap().metadata.labels.clone().unwrap();
+    world.run();
+    assert_eq!(ours(&world), labels("istio.io/rev=canary,app.kubernetes.io/managed-by=palisade"));
+    // Pods of another revision lose it, or get it, in one step: it is wide by then.
+    for (revision, expected) in [
+        (Some("istio.io/rev=stable"), "istio.io/rev=stable,app.kubernetes.io/managed-by=palisade"),
+        (None, "app.kubernetes.io/managed-by=palisade"),
+        (Some("istio.io/rev=canary"), "istio.io/rev=canary,app.kubernetes.io/managed-by=palisade"),
+    ] {
+        world.fence.metadata.labels = revision.map(labels);
+        let before = ours(&world);
+        for _ in 0..40 {
+            if ours(&world) != before {
+                break;
+            }
+            let wide = standing_now(&world).1 == Scope::Everything;
+            let plan = world.step();
+            assert!(ours(&world) == before || wide, "{}", world.hosts());
+            if let Some(wake) = plan.wake.filter(|_| plan.sidecar == SidecarAction::Leave) {
+                world.now = wake;
+            }
+        }
+        assert_eq!(ours(&world), labels(expected));
+        world.run();
+        assert_eq!((world.hosts(), world.reason()), (format!("route: {PROXY}"), reasons::FENCED));
+    }
 }
 
 #[test]
@@ -256,7 +277,9 @@ fn a_revision_that_somebody_else_gave_our_sidecar_is_left_alone() {
     });
     assert!(world.is_quiet(&world.plan()), "{}", action(&world.plan()));
     world.fence.metadata.labels = Some(labels("istio.io/rev=ours"));
-    assert_eq!(applied(&world.step()).labels()["istio.io/rev"], "ours", "unless the fence has one itself");
+    world.run();
+    let sidecar = world.sidecar.as_ref().unwrap();
+    assert_eq!(sidecar.labels()["istio.io/rev"], "ours", "unless the fence has one itself");
 }
 
 #[test]
