@@ -26,7 +26,7 @@ pub async fn run(world: &World) -> Result<()> {
     world.mesh.namespace(OTHER, true).await?;
     let manifests = [
         server(NS, "web", &[("http", 8080)]),
-        server(OTHER, "db", &[("http", 8080)]),
+        server(OTHER, "db", &[("http", 8080), ("tcp", 3306)]),
         client(NS, "client"),
         client(NS, "idle"),
     ];
@@ -38,6 +38,7 @@ pub async fn run(world: &World) -> Result<()> {
     world.fence(NS, "client", &fence("Defer", true)).await?;
     world.until_routed(NS, "client", &[DB, WEB]).await?;
 
+    bound(world).await.context("a default with a listener of its own")?;
     let done = default(world).await.context("a default of the root namespace");
     let rest = ["delete", SIDECAR, "bed-default", "--namespace=istio-system", "--ignore-not-found"];
     world.mesh.kubectl(&rest).await?;
@@ -50,27 +51,36 @@ pub async fn run(world: &World) -> Result<()> {
     flawless("the load", &load.end().await?)
 }
 
-/// A fence for a pod that calls nobody but by a listener of the default's shows what it lists for the default's sake.
-async fn default(world: &World) -> Result<()> {
-    let bound = format!(
-        "{{port: {{number: 8080, protocol: TCP, name: local}}, bind: 127.0.0.1, captureMode: NONE, hosts: [{DB}]}}"
+/// A listener of its own, by which a pod calls, stays when a fence comes and carries it.
+async fn bound(world: &World) -> Result<()> {
+    let listener = format!(
+        "{{port: {{number: 3306, protocol: TCP, name: local}}, bind: 127.0.0.1, captureMode: NONE, hosts: [{DB}]}}"
     );
-    let default = sidecar("bed-default", "istio-system", "", "", &["./*", DB]);
-    let default = default.replace("egress: [", &format!("egress: [{bound}, "));
-    world.mesh.apply(&default).await?;
-    let local = ["http://127.0.0.1:8080/"];
+    let default = sidecar("default", NS, "", "", &["./*", DB]);
+    world.mesh.apply(&default.replace("egress: [", &format!("egress: [{listener}, "))).await?;
+    let local = "tcp://127.0.0.1:3306";
     let answered = async || {
-        let call = world.mesh.call(IDLE, local[0]).await?;
-        ensure!(call.status == Some(200), "{call:?}");
+        let call = world.mesh.call(IDLE, local).await?;
+        ensure!(call.ok, "{call:?}");
         Ok(())
     };
     until("the default's own listener is there", SOON, answered).await?;
-    let load = world.mesh.load(IDLE, &local, &LOAD).await?;
-    let spec = "{enable: true, workloadSelector: {labels: {app: idle}}}";
-    world.fence(NS, "idle", spec).await?;
+    let load = world.mesh.load(IDLE, &[local], &LOAD).await?;
+    world.fence(NS, "idle", &fence_of("idle", "Defer", true)).await?;
     world.until_routed(NS, "idle", &[DB]).await?;
     world.until_said(NS, "idle", "Conflict", NO_CONFLICT).await?;
     flawless("calls to the default's own listener", &load.end().await?)?;
+    world.mesh.kubectl(&["delete", SIDECAR, "default", "--namespace", NS]).await?;
+    world.until_routed(NS, "idle", &[]).await?;
+    world.until_trimmed(NS, "client").await
+}
+
+/// A fence for a pod that calls nobody shows what it lists for the default's sake.
+async fn default(world: &World) -> Result<()> {
+    let default = sidecar("bed-default", "istio-system", "", "", &["./*", DB]);
+    world.mesh.apply(&default).await?;
+    world.until_routed(NS, "idle", &[DB]).await?;
+    world.until_said(NS, "idle", "Conflict", NO_CONFLICT).await?;
     world.mesh.kubectl(&["delete", SIDECAR, "bed-default", "--namespace=istio-system"]).await?;
     world.until_routed(NS, "idle", &[]).await?;
     world.until_trimmed(NS, "client").await

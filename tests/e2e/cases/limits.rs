@@ -1,7 +1,6 @@
 //! Limits that real Envoys keep: by what requests have, where they go, and in which numbers; and what of it goes wrong.
 
 use anyhow::{Context as _, Result, ensure};
-use bed::cli::Component;
 use bed::wait::until;
 
 use crate::fixtures::{client, server};
@@ -294,7 +293,7 @@ pub async fn nothing_was_rejected(world: &World, proxies: &[&str]) -> Result<()>
         ensure!(rejected.contains_key("listener_manager.lds.update_rejected"), "{proxy} has no such counter");
         ensure!(rejected.values().all(|count| *count == 0), "{proxy} rejected something: {rejected:?}");
     }
-    let rejects = world.mesh.metric(Component::Istiod, "pilot_total_xds_rejects", &[]).await?;
+    let rejects = world.rejections().await?;
     ensure!(rejects == 0.0, "istiod was told of {rejects} rejections");
     Ok(())
 }

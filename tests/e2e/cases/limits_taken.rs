@@ -1,7 +1,6 @@
 //! Whether proxies have taken a limit, as its status tells it: by their own word, which istiod passes on.
 
 use anyhow::{Context as _, Result, ensure};
-use bed::cli::Component;
 use bed::wait::until;
 
 use crate::fixtures::server;
@@ -56,7 +55,7 @@ pub async fn run(world: &World) -> Result<()> {
     world.mesh.rollout("istio-system").await?;
     done?;
     until("proxies are back, and have refused nothing", SOON, async || {
-        let rejects = world.mesh.metric(Component::Istiod, "pilot_total_xds_rejects", &[]).await?;
+        let rejects = world.rejections().await?;
         ensure!(rejects == 0.0, "{rejects} rejections");
         Ok(())
     })

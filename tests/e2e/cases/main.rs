@@ -53,7 +53,7 @@ mod world;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -72,7 +72,7 @@ fn main() -> Result<()> {
         Trial::test(name, move || {
             let world = world.ok_or_else(|| Failed::from("there is no mesh"))?;
             let began = Instant::now();
-            let done = runtime.block_on(run(&world));
+            let done = runtime.block_on(accepted(&world, run));
             let took = began.elapsed();
             let tidied = runtime.block_on(world.tidy());
             eprintln!("{took:.1?}, tidied up in {:.1?}", began.elapsed().saturating_sub(took));
@@ -122,6 +122,16 @@ fn main() -> Result<()> {
         case("chaos", |world| chaos::run(world).boxed_local()).with_ignored_flag(true),
     ];
     libtest_mimic::run(&arguments, cases).exit()
+}
+
+/// Runs a case, in which no Envoy may reject what istiod sends it.
+async fn accepted(world: &World, run: Case) -> Result<()> {
+    let before = world.rejections().await?;
+    run(world).await?;
+    let after = world.rejections().await?;
+    // An istiod that was started again counts anew.
+    ensure!(after <= before, "proxies have rejected {} times what istiod sent them", after - before);
+    Ok(())
 }
 
 type Case = for<'a> fn(&'a World) -> LocalBoxFuture<'a, Result<()>>;

@@ -1,7 +1,6 @@
 //! A mesh whose tracing goes to a service: no Envoy rejects what istiod sends, and a fenced workload's spans arrive.
 
 use anyhow::{Context as _, Result, ensure};
-use bed::cli::Component;
 use bed::wait::until;
 use serde_json::{Value, json};
 
@@ -60,7 +59,7 @@ async fn traced(world: &World, before: &str) -> Result<()> {
         ensure!(rejected.contains_key("listener_manager.lds.update_rejected"), "{proxy} has no such counter");
         ensure!(rejected.values().all(|count| *count == 0), "{proxy} rejected something: {rejected:?}");
     }
-    let rejects = world.mesh.metric(Component::Istiod, "pilot_total_xds_rejects", &[]).await?;
+    let rejects = world.rejections().await?;
     ensure!(rejects == 0.0, "istiod was told of {rejects} rejections");
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use bed::cli::Component;
 use bed::mesh::{Call, Mesh, is_trimmed};
 use bed::wait::until;
 use serde_json::Value;
@@ -125,6 +126,11 @@ impl World {
             Ok(())
         })
         .await
+    }
+
+    /// How often proxies have rejected what istiod sent them, as it was told.
+    pub async fn rejections(&self) -> Result<f64> {
+        self.mesh.metric(Component::Istiod, "pilot_total_xds_rejects", &[]).await
     }
 
     /// Deletes a fence, and waits until it is gone.
