@@ -41,9 +41,27 @@ impl Graph {
         accounts.map(|account| Identity { namespace: fence.namespace.clone(), account }).collect()
     }
 
-    /// The hosts behind which policies name a caller.
+    /// The hosts behind which policies name a caller, and those whose calls are sent there: over the global proxy, these would
+    /// end at the policies as well.
     fn named(&self, caller: &Identity) -> BTreeSet<Arc<str>> {
-        self.policies.naming(caller).flat_map(|policy| self.concerned(policy)).collect()
+        let guarded: BTreeSet<_> =
+            self.policies.naming(caller).flat_map(|policy| self.concerned(policy)).collect();
+        let routed = guarded.iter().flat_map(|host| self.routes.hosts_to(host));
+        let routed: Vec<_> = routed.filter(|host| self.registry.contains(host)).cloned().collect();
+        guarded.into_iter().chain(routed).collect()
+    }
+
+    /// The fences of callers that policies name behind a destination of a `VirtualService`, or of one that it delegates to.
+    fn named_behind_route(&self, service: &VirtualService) -> BTreeSet<ObjectKey> {
+        let delegates = service.delegates.iter().filter_map(|key| self.routes.get(key));
+        let all = delegates.flat_map(|delegate| delegate.destinations.clone());
+        let all = service.destinations.iter().cloned().chain(all);
+        let guarded: BTreeSet<_> = all.collect();
+        guarded
+            .iter()
+            .filter_map(|host| self.registry.service_of(host))
+            .flat_map(|it| self.named_behind(it))
+            .collect()
     }
 
     fn concerned<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = Arc<str>> + 'a {
@@ -103,15 +121,19 @@ impl Graph {
             return BTreeSet::new();
         }
         affected.extend(self.routed_by(&key));
-        affected.extend(
-            [before, self.routes.get(&key)].into_iter().flatten().flat_map(|old| self.importing(&old)),
-        );
+        for either in [before, self.routes.get(&key)].into_iter().flatten() {
+            affected.extend(self.importing(&either));
+            affected.extend(self.named_behind_route(&either));
+        }
         affected
     }
 
     pub(super) fn remove_virtual_service(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
         let mut affected = self.routed_by(key);
-        affected.extend(self.routes.get(key).into_iter().flat_map(|old| self.importing(&old)));
+        if let Some(old) = self.routes.get(key) {
+            affected.extend(self.importing(&old));
+            affected.extend(self.named_behind_route(&old));
+        }
         self.routes.remove(key);
         affected
     }
