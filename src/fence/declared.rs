@@ -25,18 +25,25 @@ pub(super) fn add(
 const BY_MESH_CONFIG: [DependencySource; 3] =
     [DependencySource::MeshConfig, DependencySource::Visibility, DependencySource::VirtualService];
 
-/// Keeps what the mesh configuration brought the fence, while the configuration has not been read (again): `before` is
-/// what the status says.
+/// Keeps what the mesh configuration brought the fence, while the configuration has not been read (again), and what policies
+/// did, while no pod says who the workload is: the next one is to have it from the start. `before` is what the status says.
 pub(super) fn keep_unread(
     domains: &mut BTreeMap<String, Dependency>,
     graph: &Graph,
+    fence: &ObjectKey,
     before: &BTreeMap<String, Dependency>,
 ) {
-    if graph.mesh_config().is_some() {
+    let (unread, nobody) =
+        (graph.mesh_config().is_none(), graph.workloads().of_fence(fence).next().is_none());
+    let kept = |source: &&DependencySource| match **source {
+        DependencySource::Policy => nobody,
+        source => unread && BY_MESH_CONFIG.contains(&source),
+    };
+    if !unread && !nobody {
         return;
     }
     for (host, domain) in before {
-        for source in domain.sources.iter().filter(|source| BY_MESH_CONFIG.contains(source)) {
+        for source in domain.sources.iter().filter(kept) {
             state(domains, host, *source, graph.registry());
         }
     }

@@ -225,7 +225,7 @@ impl<'a> Situation<'a> {
         };
         let mut domains = of(&self.key, expired);
         if let Some(status) = &self.input.fence.status {
-            declared::keep_unread(&mut domains, graph, &status.domains);
+            declared::keep_unread(&mut domains, graph, &self.key, &status.domains);
         }
         if stance.is_of_interest() {
             let none = Expiry::default();

@@ -152,6 +152,21 @@ fn what_a_policy_declares_is_listed_before_any_call_and_as_long_as_it_does() {
 }
 
 #[test]
+fn what_a_policy_declares_stays_listed_while_no_pod_is_there() {
+    let mut world = World::new();
+    world.tell(guarded_bank());
+    world.run();
+    let listed = world.hosts();
+    world.tell([Change::PodGone(key("shop/client-1"))]);
+    world.run();
+    assert_eq!(world.hosts(), listed, "the next pod has it from the start");
+    world.tell([Change::PolicyGone(key("bank/p"))]);
+    world.tell(guarded_bank().into_iter().filter(|change| matches!(change, Change::Pod(_))));
+    world.run();
+    assert_eq!(world.hosts(), format!("route: {PROXY}"));
+}
+
+#[test]
 fn a_policy_that_declares_too_much_is_cut_and_that_is_said() {
     let mut world = World::new();
     world.tell(guarded_bank());
