@@ -103,11 +103,10 @@ where
     pub(super) fn show(&self, event: &Event<K>) {
         let (Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) = event else { return };
         self.shown.fetch_max(version(object), Ordering::AcqRel);
-        let key = ObjectKey::of(object);
         match event {
             // So that what we wrote is not kept twice until somebody else looks.
-            Event::Apply(_) => drop(self.get(&key)),
-            Event::Delete(_) => drop(self.written().remove(&key)),
+            Event::Apply(_) => drop(self.get(&ObjectKey::of(object))),
+            Event::Delete(_) => drop(self.written().remove(&ObjectKey::of(object))),
             _ => {}
         }
     }

@@ -1,7 +1,7 @@
 //! What policies declare, and whom that touches.
 
 use super::*;
-use crate::graph::{Audience, Source, VirtualService};
+use crate::graph::{Audience, Source};
 
 const VAULT: &str = "vault.bank.svc.cluster.local";
 
@@ -239,28 +239,18 @@ fn a_route_that_the_global_proxy_does_not_see_is_listed_for_those_who_see_it() {
 
 #[test]
 fn a_host_whose_calls_are_sent_to_what_a_policy_guards_is_listed_with_it() {
-    let route = |name: &str, hosts: &[&str], destinations: &[&str], delegates: &[&str]| {
-        let names = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
-        Change::VirtualService(VirtualService {
-            key: key(name),
-            hosts: names(hosts),
-            destinations: names(destinations),
-            delegates: delegates.iter().map(|name| key(name)).collect(),
-            ..VirtualService::default()
-        })
-    };
     let mut graph = bank();
     graph.apply(policy("bank/p", "app=vault", &["td/ns/shop/sa/client"]));
     let client = BTreeSet::from([key("shop/client")]);
     let cart = "cart.shop.svc.cluster.local";
-    assert_eq!(graph.apply(route("shop/cart", &["cart"], &[VAULT], &[])), client);
+    assert_eq!(graph.apply(virtual_service("shop/cart", &["cart"], &[VAULT], &[])), client);
     assert_eq!(declared(&graph, "shop/client"), [cart, VAULT]);
     assert_eq!(declared(&graph, "shop/web"), [""; 0]);
     assert_eq!(graph.apply(Change::VirtualServiceGone(key("shop/cart"))), client);
     assert_eq!(declared(&graph, "shop/client"), [VAULT]);
-    graph.apply(route("bank/part", &[], &[VAULT], &[]));
-    assert_eq!(graph.apply(route("shop/cart", &["cart"], &[], &["bank/part"])), client);
+    graph.apply(virtual_service("bank/part", &[], &[VAULT], &[]));
+    assert_eq!(graph.apply(virtual_service("shop/cart", &["cart"], &[], &["bank/part"])), client);
     assert_eq!(declared(&graph, "shop/client"), [cart, VAULT]);
-    graph.apply(route("shop/none", &["nobody.example.org"], &[VAULT], &[]));
+    graph.apply(virtual_service("shop/none", &["nobody.example.org"], &[VAULT], &[]));
     assert_eq!(declared(&graph, "shop/client"), [cart, VAULT], "it is not there");
 }

@@ -24,7 +24,8 @@ use proptest::prelude::*;
 use super::{
     Authority, Caller, CallerPattern, Change, Consent, DefaultExport, ExportTo, Fence, FenceFacts, Graph,
     Identity, Judgement, Known, Labels, Learning, MeshConfig, Namespace, ObjectKey, Observation, Origin, Pod,
-    PodSelection, Policy, Proxy, Service, ServiceEntry, Sidecar, Standing, Terms, Want, Wanted,
+    PodSelection, Policy, Proxy, Service, ServiceEntry, Sidecar, Standing, Terms, VirtualService, Want,
+    Wanted,
 };
 use crate::api::{DependencySource, Retention};
 use crate::istio::{EgressListener, SidecarSpec, WorkloadSelector};
@@ -99,6 +100,18 @@ fn of_service(name: &str) -> Change {
 }
 
 /// Somebody else's Sidecar, without a selector or with one.
+fn virtual_service(name: &str, hosts: &[&str], destinations: &[&str], delegates: &[&str]) -> Change {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
+    Change::VirtualService(VirtualService {
+        key: key(name),
+        hosts: names(hosts),
+        destinations: names(destinations),
+        delegates: delegates.iter().map(|name| key(name)).collect(),
+        callers: Vec::new(),
+        ..VirtualService::default()
+    })
+}
+
 fn foreign(name: &str, selector: Option<&str>, hosts: &[&str]) -> Sidecar {
     let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
     let spec = SidecarSpec {

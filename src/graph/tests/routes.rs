@@ -1,23 +1,11 @@
 //! Which host was called, of a call that ended elsewhere.
 
 use super::*;
-use crate::graph::{Asked, Audience, VirtualService};
+use crate::graph::{Asked, Audience};
 
 const REVIEWS_V2: &str = "reviews-v2.shop.svc.cluster.local";
 const EGRESS: &str = "egress.mesh.svc.cluster.local";
 const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1));
-
-fn virtual_service(name: &str, hosts: &[&str], destinations: &[&str], delegates: &[&str]) -> Change {
-    let names = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
-    Change::VirtualService(VirtualService {
-        key: key(name),
-        hosts: names(hosts),
-        destinations: names(destinations),
-        delegates: delegates.iter().map(|name| key(name)).collect(),
-        callers: Vec::new(),
-        ..VirtualService::default()
-    })
-}
 
 fn with_address(name: &str, address: IpAddr) -> Change {
     Change::Service(Service { key: key(name), addresses: vec![address], ..Service::default() })

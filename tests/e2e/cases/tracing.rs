@@ -5,6 +5,7 @@ use bed::wait::until;
 use serde_json::{Value, json};
 
 use crate::fixtures::{client, server};
+use crate::limits::nothing_was_rejected;
 use crate::world::{PALISADE, SOON, World};
 
 const NS: &str = "tracing";
@@ -54,14 +55,7 @@ async fn traced(world: &World, before: &str) -> Result<()> {
         Ok(())
     })
     .await?;
-    for proxy in [pod(), format!("{PALISADE}/global-proxy")] {
-        let rejected = world.mesh.stats(&proxy, "update_rejected$").await?;
-        ensure!(rejected.contains_key("listener_manager.lds.update_rejected"), "{proxy} has no such counter");
-        ensure!(rejected.values().all(|count| *count == 0), "{proxy} rejected something: {rejected:?}");
-    }
-    let rejects = world.rejections().await?;
-    ensure!(rejects == 0.0, "istiod was told of {rejects} rejections");
-    Ok(())
+    nothing_was_rejected(world, &[&pod(), &format!("{PALISADE}/global-proxy")]).await
 }
 
 fn pod() -> String {
