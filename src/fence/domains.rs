@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::expiry::Expiry;
 use crate::api::{Dependency, DependencySource, DomainStatus, whole_seconds};
-use crate::graph::{EgressHost, FenceFacts, Few, Graph, Known, ObjectKey, Registry, Want, Wanted};
+use crate::graph::{EgressHost, FenceFacts, Few, Graph, Known, Lifetime, ObjectKey, Registry, Want, Wanted};
 
 type Domains = BTreeMap<String, Dependency>;
 
@@ -26,8 +26,7 @@ pub(super) fn domains(
     let mut domains: Domains =
         kept.map(|(host, known)| (host.to_string(), learned(host, known, registry))).collect();
     let wants = facts.wants.iter().chain(&graph.mesh_wide().wants);
-    let (over, live): (Vec<_>, Vec<_>) =
-        wants.partition(|want| end(want, facts).is_some_and(|end| end <= now));
+    let (over, live): (Vec<_>, Vec<_>) = wants.partition(|want| is_over(want, expired, now));
     let (learned, stated): (Vec<_>, Vec<_>) = live.into_iter().partition(|want| want.source.is_learned());
     for want in learned {
         take_over(&mut domains, want, facts, registry, now);
@@ -45,25 +44,32 @@ pub(super) fn domains(
 }
 
 /// When the next of a fence's hosts leaves by what its spec says.
-pub(super) fn next_end(facts: &FenceFacts, now: Timestamp) -> Option<Timestamp> {
-    facts.wants.iter().filter_map(|want| end(want, facts)).filter(|end| *end > now).min()
+pub(super) fn next_deadline(facts: &FenceFacts, now: Timestamp) -> Option<Timestamp> {
+    facts.wants.iter().filter_map(deadline).filter(|end| *end > now).min()
 }
 
-fn end(want: &Want, facts: &FenceFacts) -> Option<Timestamp> {
-    want.lifetime.end(last_seen(want, facts), facts.learning.precision())
+fn deadline(want: &Want) -> Option<Timestamp> {
+    match want.lifetime {
+        Lifetime::Until(end) => Some(end),
+        Lifetime::Always | Lifetime::WhileCalled { .. } => None,
+    }
 }
 
-fn last_seen(want: &Want, facts: &FenceFacts) -> Option<Timestamp> {
-    let Wanted::Host(host) = &want.hosts else { return None };
-    facts.known.get(host).map(|known| known.last_seen)
+fn is_over(want: &Want, expired: &Expiry, now: Timestamp) -> bool {
+    match want.lifetime {
+        Lifetime::Always => false,
+        Lifetime::Until(end) => end <= now,
+        Lifetime::WhileCalled { .. } => want.name().is_some_and(|name| expired.over.contains(&name)),
+    }
 }
 
-/// Notes a host whose time is over; a call that was seen after its end keeps it, as a learned one.
+/// Notes a host whose time is over; a call that was seen after its deadline keeps it, as a learned one.
 fn expire(domains: &mut Domains, want: &Want, facts: &FenceFacts) {
-    let Some(name) = name(&want.hosts) else { return };
+    let Some(name) = want.name() else { return };
+    let called = facts.known.get(name.as_str()).map(|known| known.last_seen);
     let domain = domains.entry(name).or_default();
     add(&mut domain.sources, want.source);
-    if last_seen(want, facts) <= end(want, facts) {
+    if deadline(want).is_none_or(|end| called <= Some(end)) {
         domain.status = DomainStatus::Expired;
         domain.hosts.clear();
     }
@@ -81,7 +87,7 @@ fn want_hosts(domains: &mut Domains, want: &Want, registry: &Registry) {
             return;
         }
     };
-    if let Some(name) = name(&want.hosts) {
+    if let Some(name) = want.name() {
         list(domains, &name, hosts, want.source);
     }
 }
@@ -94,7 +100,7 @@ pub(super) fn state(domains: &mut Domains, want: &str, source: DependencySource,
 /// Takes over a host that was learned elsewhere, as if it had been seen here now. What is gone meanwhile, and what
 /// this fence may not learn, is left out.
 fn take_over(domains: &mut Domains, want: &Want, facts: &FenceFacts, registry: &Registry, now: Timestamp) {
-    let Some(name) = name(&want.hosts) else { return };
+    let Some(name) = want.name() else { return };
     let mut hosts = registry.resolve(&name);
     hosts.retain(|host| facts.learning.allows(&host.namespace));
     let full = domains.len() >= facts.learning.max_hosts as usize && !domains.contains_key(&name);
@@ -104,15 +110,6 @@ fn take_over(domains: &mut Domains, want: &Want, facts: &FenceFacts, registry: &
     let domain = list(domains, &name, hosts, want.source);
     domain.first_seen.get_or_insert_with(|| whole_seconds(now));
     domain.last_seen.get_or_insert_with(|| whole_seconds(now));
-}
-
-/// The key of what is asked for in the status, if it is one.
-fn name(wanted: &Wanted) -> Option<String> {
-    match wanted {
-        Wanted::Host(host) => Some(host.to_string()),
-        Wanted::Namespace(namespace) => Some(format!("{namespace}/*")),
-        Wanted::Labels(_) => None,
-    }
 }
 
 fn list<'a>(

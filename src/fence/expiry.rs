@@ -1,17 +1,18 @@
-//! Which learned hosts leave, because nobody has used them for their retention.
+//! Which hosts leave because nobody has used them: learned ones for their retention, those of the spec for what it says.
 //!
 //! Unused is a word about calls that nobody saw, so it is taken only from a source that would have seen them: one
 //! that sees direct calls, has looked without a gap for the whole retention, and sees this very workload, as it
 //! has told of a call of it lately. All times are those up to which the source has looked: while it is down, no
 //! time passes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use crate::api::{DependencySource, ServiceFence};
-use crate::graph::{Coverage, FenceFacts, Graph, Known, later};
+use crate::api::{Dependency, DependencySource, DomainStatus, ServiceFence};
+use crate::graph::{Coverage, FenceFacts, Graph, Known, Lifetime, later};
 
 /// A fence's annotation with a time (RFC 3339) that has come: whatever it learned from calls that were last seen
 /// before that is forgotten. What is still used is learned again, over the global proxy.
@@ -25,24 +26,73 @@ const PATIENCE: (SignedDuration, SignedDuration) =
 /// The hosts whose time is over, and when the next one's may be.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Expiry {
-    /// Each with the time of its last call.
+    /// Those that were learned, each with the time of its last call.
     pub(super) hosts: Vec<(Arc<str>, Timestamp)>,
+    /// Those that the spec asks for while they are called, as they stand in the status.
+    pub(super) over: BTreeSet<String>,
     pub(super) wake: Option<Timestamp>,
 }
 
 /// What has expired of the hosts of a fence: what it was told to forget, and what nobody has used.
 pub(super) fn of(fence: &ServiceFence, facts: &FenceFacts, graph: &Graph, now: Timestamp) -> Expiry {
-    let mut expiry = unused(facts, graph, now);
-    let Some(before) = forget_before(fence) else { return expiry };
-    if before > now {
-        expiry.wake = expiry.wake.into_iter().chain([before]).min();
-        return expiry;
-    }
-    let told = |known: &Known| known.last_seen < before;
-    expiry.hosts.retain(|(host, _)| facts.known.get(host).is_some_and(|known| !told(known)));
-    let forgotten = facts.known.iter().filter(|(_, known)| told(known));
-    expiry.hosts.extend(forgotten.map(|(host, known)| (host.clone(), known.last_seen)));
+    let watches = watches(facts, graph);
+    let mut expiry = unused(facts, &watches, now);
+    expiry.forget(fence, facts, now);
+    let before = fence.status.as_ref().map(|status| &status.domains);
+    expiry.end(facts, &watches, before, now);
     expiry
+}
+
+/// The same of another fence, of which only what its spec asks for leaves at once.
+pub(super) fn of_peer(facts: &FenceFacts, graph: &Graph, now: Timestamp) -> Expiry {
+    let mut expiry = Expiry::default();
+    expiry.end(facts, &watches(facts, graph), None, now);
+    expiry
+}
+
+impl Expiry {
+    fn forget(&mut self, fence: &ServiceFence, facts: &FenceFacts, now: Timestamp) {
+        let Some(before) = forget_before(fence) else { return };
+        if before > now {
+            self.wake_at(Some(before));
+            return;
+        }
+        let told = |known: &Known| known.last_seen < before;
+        self.hosts.retain(|(host, _)| facts.known.get(host).is_some_and(|known| !told(known)));
+        let forgotten = facts.known.iter().filter(|(_, known)| told(known));
+        self.hosts.extend(forgotten.map(|(host, known)| (host.clone(), known.last_seen)));
+    }
+
+    /// Notes what the spec asks for while it is called, and is not. What was over `before` stays so until it is called, also if the
+    /// source that said so is gone.
+    fn end(
+        &mut self,
+        facts: &FenceFacts,
+        watches: &[Coverage],
+        before: Option<&BTreeMap<String, Dependency>>,
+        now: Timestamp,
+    ) {
+        let was_over = |name: &str| {
+            before.and_then(|all| all.get(name)).is_some_and(|domain| domain.status == DomainStatus::Expired)
+        };
+        for want in facts.wants.iter() {
+            let (Some(name), Lifetime::WhileCalled { within, base }) = (want.name(), &want.lifetime) else {
+                continue;
+            };
+            let called = facts.known.get(name.as_str()).map(|known| last_call(known, facts));
+            let last = called.into_iter().chain([*base]).max().unwrap_or(*base);
+            let idle = Idle::of(last, *within, watches, now);
+            if matches!(idle, Idle::Long) || (was_over(&name) && later(last, *within) <= now) {
+                self.over.insert(name);
+            } else if let Idle::Until(wake) = idle {
+                self.wake_at(wake);
+            }
+        }
+    }
+
+    fn wake_at(&mut self, wake: Option<Timestamp>) {
+        self.wake = self.wake.into_iter().chain(wake).min();
+    }
 }
 
 /// What a fence's annotation tells it to forget: an end of the learned that a user asks for.
@@ -50,25 +100,27 @@ fn forget_before(fence: &ServiceFence) -> Option<Timestamp> {
     fence.annotations().get(FORGET_BEFORE)?.parse().ok()
 }
 
-fn unused(facts: &FenceFacts, graph: &Graph, now: Timestamp) -> Expiry {
-    let Some(retention) = facts.learning.retention.duration() else { return Expiry::default() };
-    let watches: Vec<_> = graph
-        .coverage()
-        .iter()
-        .filter(|(source, coverage)| told_lately(facts, **source, coverage))
-        .map(|(_, coverage)| Watch { retention, coverage: *coverage })
-        .collect();
+fn unused(facts: &FenceFacts, watches: &[Coverage], now: Timestamp) -> Expiry {
     let mut expiry = Expiry::default();
+    let Some(retention) = facts.learning.retention.duration() else { return expiry };
     for (host, known) in &facts.known {
-        let unused = SignedDuration::saturating_add(retention, facts.learning.precision() + ROUNDING);
-        if watches.iter().any(|watch| watch.due(known, unused) <= watch.coverage.until) {
-            expiry.hosts.push((host.clone(), known.last_seen));
-        } else {
-            let wakes = watches.iter().filter_map(|watch| watch.wake(known, unused, now));
-            expiry.wake = expiry.wake.into_iter().chain(wakes).min();
+        match Idle::of(last_call(known, facts), retention, watches, now) {
+            Idle::Long => expiry.hosts.push((host.clone(), known.last_seen)),
+            Idle::Until(wake) => expiry.wake_at(wake),
         }
     }
     expiry
+}
+
+/// When a host may have been called last: what is noted may be that much behind.
+fn last_call(known: &Known, facts: &FenceFacts) -> Timestamp {
+    later(known.last_seen, facts.learning.precision() + ROUNDING)
+}
+
+/// The time for which sources have watched the fence.
+fn watches(facts: &FenceFacts, graph: &Graph) -> Vec<Coverage> {
+    let all = graph.coverage().iter();
+    all.filter(|(source, coverage)| told_lately(facts, **source, coverage)).map(|(_, time)| *time).collect()
 }
 
 /// Whether the source itself has told of a call of the workload lately: within two of the times after which it
@@ -81,22 +133,23 @@ fn told_lately(facts: &FenceFacts, source: DependencySource, coverage: &Coverage
         })
 }
 
-/// A source that watches the fence.
-struct Watch {
-    retention: SignedDuration,
-    coverage: Coverage,
+/// Whether nobody has called a host.
+enum Idle {
+    /// For too long, by the word of a source.
+    Long,
+    /// Not until then, as far as anybody would see it. `None`: nobody would.
+    Until(Option<Timestamp>),
 }
 
-impl Watch {
-    /// When the source must have looked, for the host to leave: `unused` after the last call that was noted, and a
-    /// retention after it began to watch.
-    fn due(&self, known: &Known, unused: SignedDuration) -> Timestamp {
-        later(known.last_seen, unused).max(later(self.coverage.since, self.retention))
-    }
-
-    /// When the source is expected to have looked that far: it stays as far behind as it is.
-    fn wake(&self, known: &Known, unused: SignedDuration, now: Timestamp) -> Option<Timestamp> {
-        let left = self.due(known, unused).duration_since(self.coverage.until);
-        now.checked_add(left.clamp(PATIENCE.0, PATIENCE.1)).ok()
+impl Idle {
+    /// Whether a source has looked as far as `time` after the `last` call, and after it began to watch.
+    fn of(last: Timestamp, time: SignedDuration, watches: &[Coverage], now: Timestamp) -> Self {
+        let due = |watch: &Coverage| later(last.max(watch.since), time);
+        if watches.iter().any(|watch| due(watch) <= watch.until) {
+            return Self::Long;
+        }
+        // A source stays as far behind as it is.
+        let left = |watch: &Coverage| due(watch).duration_since(watch.until).clamp(PATIENCE.0, PATIENCE.1);
+        Self::Until(watches.iter().filter_map(|watch| now.checked_add(left(watch)).ok()).min())
     }
 }

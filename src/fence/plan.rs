@@ -6,7 +6,7 @@ use kube::{Resource, ResourceExt};
 
 use super::conditions;
 use super::declared;
-use super::domains::{domains, known, next_end};
+use super::domains::{domains, known, next_deadline};
 use super::expiry::{self, Expiry};
 use super::observed::observe;
 use super::others::{self, Others};
@@ -117,7 +117,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
         }
         (Stance::Withdraw(_), _) => situation.advance(domains, &stance),
     };
-    let leaving = situation.facts.and_then(|facts| next_end(facts, input.now));
+    let leaving = situation.facts.and_then(|facts| next_deadline(facts, input.now));
     plan.letting_go(expired, leaving)
 }
 
@@ -217,20 +217,19 @@ impl<'a> Situation<'a> {
     /// The hosts of the fence: its own, and if it is for more than itself, those of the others.
     fn domains(&self, stance: &Stance, expired: &Expiry) -> BTreeMap<String, Dependency> {
         let Input { graph, settings, now, .. } = self.input;
-        let of = |fence: &ObjectKey, expired| {
-            let Some(facts) = graph.fence(fence) else { return BTreeMap::new() };
+        let of = |fence: &ObjectKey, facts: &FenceFacts, expired: &Expiry| {
             let mut domains = domains(fence, facts, expired, graph, now);
             declared::add(&mut domains, graph, fence, settings.defaults.max_policy_hosts);
             domains
         };
-        let mut domains = of(&self.key, expired);
+        let mut domains = self.facts.map(|facts| of(&self.key, facts, expired)).unwrap_or_default();
         if let Some(status) = &self.input.fence.status {
             declared::keep_unread(&mut domains, graph, &self.key, &status.domains);
         }
         if stance.is_of_interest() {
-            let none = Expiry::default();
-            for peer in self.others().peers() {
-                others::share(&mut domains, of(peer, &none));
+            let peers = self.others().peers().filter_map(|peer| Some((peer, graph.fence(peer)?)));
+            for (peer, facts) in peers {
+                others::share(&mut domains, of(peer, facts, &expiry::of_peer(facts, graph, now)));
             }
             for composed in self.others().composed() {
                 others::compose(&mut domains, composed.hosts(&self.key.namespace, graph.registry()));

@@ -50,6 +50,16 @@ impl Want {
     pub fn always(hosts: Wanted, source: DependencySource) -> Self {
         Self { hosts, lifetime: Lifetime::Always, source }
     }
+
+    /// Its name in a fence's status, if it is one.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        match &self.hosts {
+            Wanted::Host(host) => Some(host.to_string()),
+            Wanted::Namespace(namespace) => Some(format!("{namespace}/*")),
+            Wanted::Labels(_) => None,
+        }
+    }
 }
 
 impl Wanted {
@@ -90,21 +100,4 @@ pub(super) fn namespace_word(namespace: &str) -> Arc<str> {
 /// A word that is neither a host nor a namespace's.
 pub(super) fn label_word(key: &str, value: &str) -> Arc<str> {
     format!("{key}={value}").into()
-}
-
-impl Lifetime {
-    /// When it ends for a host whose last call was noted at `last_seen`; `None` for never.
-    ///
-    /// What is noted may be `precision` behind the last call, so that much is added: a host never leaves early.
-    #[must_use]
-    pub fn end(&self, last_seen: Option<Timestamp>, precision: SignedDuration) -> Option<Timestamp> {
-        match self {
-            Self::Always => None,
-            Self::Until(end) => Some(*end),
-            Self::WhileCalled { within, base } => {
-                let called = last_seen.and_then(|seen| seen.checked_add(precision).ok());
-                called.into_iter().chain([*base]).max()?.checked_add(*within).ok()
-            }
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Until when the spec asks for a host.
 
 use super::*;
+use crate::graph::{Coverage, Covered, Lifetime, PodSelection};
 
 #[test]
 fn a_host_leaves_at_its_deadline_and_not_before() {
@@ -59,42 +60,103 @@ fn a_time_that_is_too_long_to_count_is_for_ever() {
     assert_eq!(entries(&world), [format!("{REVIEWS} Active [Spec] shop/{REVIEWS}")]);
 }
 
-#[test]
-fn an_automatic_host_stays_while_it_is_called() {
+/// A world whose Prometheus, which has seen a call of the workload to another host, has watched from two hours ago until `until`.
+fn watched(world: &World, until: Timestamp) -> World {
+    let mut world = world.clone();
+    let source = DependencySource::Prometheus;
+    let other = Observation {
+        caller: IpAddr::from(CALLER).into(),
+        host: "ratings.shop.svc.cluster.local".into(),
+        source,
+        seen: world.now,
+    };
+    let time = Coverage { since: world.now - SignedDuration::from_hours(2), until };
+    world.tell([service("shop/ratings"), Change::Call(other), Change::Covered(Covered { source, time })]);
+    world.now = until;
+    world
+}
+
+fn status(world: &World) -> DomainStatus {
+    world.plan().status.domains[REVIEWS].status
+}
+
+/// A fence that lists reviews while they are called each hour, at the moment when it was made.
+fn automatic(strategy: RecyclingStrategy) -> World {
     let mut world = World::new();
     world.fence.metadata.creation_timestamp = Some(Time(world.now));
     world.tell([service("shop/reviews")]);
-    world.edit(|spec| spec.host = BTreeMap::from([(REVIEWS.to_owned(), auto(60))]));
+    world.edit(|spec| spec.host = BTreeMap::from([(REVIEWS.to_owned(), strategy)]));
     world.settle();
+    world
+}
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
+
+#[test]
+fn an_automatic_host_stays_while_it_is_called_by_the_word_of_who_would_see_that() {
+    let mut world = automatic(auto(60));
     let made = world.now;
-    let listed = |world: &World, at: Timestamp| {
-        let mut world = world.clone();
-        world.now = at;
-        world.plan().status.domains[REVIEWS].status == DomainStatus::Active
-    };
-    let hour = SignedDuration::from_mins(60);
-    assert!(
-        listed(&world, made + hour - SignedDuration::from_secs(1)),
-        "never called: an hour from the start"
+    assert_eq!(
+        status(&watched(&world, made + HOUR - SECOND)),
+        DomainStatus::Active,
+        "an hour from the start"
     );
-    assert!(!listed(&world, made + hour));
-    world.now = made + hour / 2;
+    assert_eq!(status(&watched(&world, made + HOUR)), DomainStatus::Expired, "never called");
     world.call(REVIEWS);
     // What is noted of the last call may be that much behind.
     let precision = world.graph.fence(&key("shop/client")).unwrap().learning.precision();
-    let end = world.now + precision + hour;
-    assert!(listed(&world, end - SignedDuration::from_secs(1)));
-    assert!(!listed(&world, end));
+    let end = world.now + precision + SECOND + HOUR;
+    assert_eq!(status(&watched(&world, end - SECOND)), DomainStatus::Active);
+    assert_eq!(status(&watched(&world, end)), DomainStatus::Expired);
+}
+
+#[test]
+fn an_automatic_host_whose_calls_nobody_would_see_stays() {
+    let world = automatic(auto(60));
+    let made = world.now;
+    let later = World { now: made + HOUR * 1000, ..world.clone() };
+    assert_eq!(status(&later), DomainStatus::Active, "there is no source");
+    let later = World { now: made + HOUR * 1000, ..watched(&world, made + HOUR / 2) };
+    assert_eq!(status(&later), DomainStatus::Active, "the source is down");
+}
+
+#[test]
+fn an_automatic_host_that_is_over_stays_so_until_it_is_called_also_without_the_source() {
+    let world = automatic(auto(60));
+    let (made, precision) = (world.now, world.graph.fence(&key("shop/client")).unwrap().learning.precision());
+    let mut over = watched(&world, made + HOUR);
+    over.settle();
+    let gap = Coverage { since: over.now + HOUR, until: over.now + HOUR };
+    over.tell([Change::Covered(Covered { source: DependencySource::Prometheus, time: gap })]);
+    over.now += precision;
+    assert_eq!(status(&over), DomainStatus::Expired);
+    over.call(REVIEWS);
+    assert_eq!(status(&over), DomainStatus::Active);
 }
 
 #[test]
 fn a_call_that_the_spec_tells_of_counts() {
-    let mut world = World::new();
-    world.tell([service("shop/reviews")]);
-    let called = Some(seconds(world.now.as_second()));
-    let strategy = RecyclingStrategy { recently_called: called, ..auto(60) };
-    world.edit(|spec| spec.host = BTreeMap::from([(REVIEWS.to_owned(), strategy)]));
-    assert_eq!(entries(&world), [format!("{REVIEWS} Active [Spec] shop/{REVIEWS}")]);
-    world.now += SignedDuration::from_mins(60);
-    assert_eq!(entries(&world), [format!("{REVIEWS} Expired [Spec] ")]);
+    let called = World::new().now + HOUR;
+    let world =
+        automatic(RecyclingStrategy { recently_called: Some(seconds(called.as_second())), ..auto(60) });
+    assert_eq!(status(&watched(&world, called + HOUR - SECOND)), DomainStatus::Active);
+    assert_eq!(status(&watched(&world, called + HOUR)), DomainStatus::Expired);
+}
+
+#[test]
+fn of_fences_that_share_pods_each_has_its_automatic_hosts_leave() {
+    let mut world = automatic(auto(60));
+    let made = world.now;
+    let selection = PodSelection::Labels(Labels::from(labels("app=client")));
+    let want = Want {
+        hosts: Wanted::Host(EXAMPLE.into()),
+        lifetime: Lifetime::WhileCalled { within: HOUR, base: made },
+        source: DependencySource::Spec,
+    };
+    let fence = Fence { key: key("shop/other"), selection, wants: vec![want], ..Fence::default() };
+    world.tell([entry("shop/www", EXAMPLE), Change::Fence(fence)]);
+    let listed = |world: &World| world.plan().status.domains.contains_key(EXAMPLE);
+    assert!(listed(&watched(&world, made + HOUR - SECOND)));
+    assert!(!listed(&watched(&world, made + HOUR)));
 }
