@@ -240,6 +240,10 @@ pub enum DependencySource {
     Policy,
     /// A `VirtualService` that has routes for the workload as a caller (`sourceLabels`, `sourceNamespace`).
     VirtualService,
+    /// A `DestinationRule` that the workload's namespace goes by, and the global proxy's does not.
+    DestinationRule,
+    /// An `EnvoyFilter` for the workload's proxies, which names the host.
+    EnvoyFilter,
     /// Istio's mesh configuration: an extension provider, which every proxy may need.
     MeshConfig,
     /// The global proxy's namespace does not see the host (`exportTo`), so it could not be learned there.

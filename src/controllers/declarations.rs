@@ -1,12 +1,36 @@
 //! The watches of what declares dependencies.
 
-use super::policies;
 use super::watch::Kind;
-use crate::graph::Change;
-use crate::istio::AuthorizationPolicy;
+use super::{envoy_filters, policies};
+use crate::graph::{self, Change, ExportTo, Labels, ObjectKey};
+use crate::istio::{AuthorizationPolicy, DestinationRule, EnvoyFilter};
 
 pub(super) const POLICIES: Kind<AuthorizationPolicy> = Kind {
     changed: policies::changed,
     gone: Change::PolicyGone,
     known: |graph| graph.policy_keys().cloned().collect(),
 };
+
+pub(super) const DESTINATION_RULES: Kind<DestinationRule> = Kind {
+    changed: |rule| Change::DestinationRule(destination_rule(rule)),
+    gone: Change::DestinationRuleGone,
+    known: |graph| graph.destination_rule_keys().collect(),
+};
+
+pub(super) const EXTENSIONS: Kind<EnvoyFilter> = Kind {
+    changed: |filter| Change::Extension(envoy_filters::facts(filter)),
+    gone: Change::ExtensionGone,
+    known: |graph| graph.extension_keys().collect(),
+};
+
+fn destination_rule(rule: &DestinationRule) -> graph::DestinationRule {
+    let (key, spec) = (ObjectKey::of(rule), &rule.spec);
+    let subsets = spec.subsets.iter().map(|of| (of.name.as_str().into(), Labels::from(&of.labels)));
+    graph::DestinationRule {
+        host: spec.host.as_str().into(),
+        subsets: subsets.collect(),
+        own_tls: spec.has_own_tls(),
+        export_to: ExportTo::parse(spec.export_to.iter().map(String::as_str), &key.namespace),
+        key,
+    }
+}

@@ -63,6 +63,7 @@ fn facts(config: &MeshConfig) -> graph::MeshConfig {
         registry_only: config.is_registry_only(),
         services_export: DefaultExport::parse(config.services_export_to()),
         virtual_services_export: DefaultExport::parse(config.virtual_services_export_to()),
+        destination_rules_export: DefaultExport::parse(config.destination_rules_export_to()),
     }
 }
 

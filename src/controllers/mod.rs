@@ -12,6 +12,7 @@ mod cache;
 mod census;
 mod control_plane;
 mod declarations;
+mod envoy_filters;
 mod error;
 mod external;
 mod gateway_routes;

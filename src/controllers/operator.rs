@@ -32,7 +32,7 @@ use super::watch::Watch;
 use super::watches;
 use crate::fence::Settings;
 use crate::fence::auto::AutoFence;
-use crate::graph::{Aliases, Authority, ExternalPolicy, Graph, Identity, MeshWide, ObjectKey};
+use crate::graph::{Aliases, ExternalPolicy, Graph, Identity, MeshWide, ObjectKey};
 use crate::istio::Installation;
 use crate::limiter::{MetricSettings, RateLimitService};
 use crate::server;
@@ -84,20 +84,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// A graph of the mesh in which nothing is known yet. The global proxy runs, as its chart has it, under a service
-    /// account of its Service's name.
+    /// A graph of the mesh in which nothing is known yet.
     fn graph(&self) -> Graph {
-        let proxy = &self.settings.global_proxy.host;
-        let account = proxy.host.split('.').next().unwrap_or_default().into();
-        let learning = self.settings.defaults.learning();
-        let authority = Authority {
-            root_namespace: self.mesh_config.namespace.clone(),
-            global_proxy: Some(Identity { namespace: proxy.namespace.clone(), account }),
-        };
-        Graph::of(self.mesh_wide())
-            .with_learning(learning)
-            .rooted_in(&self.mesh_config.namespace)
-            .under(authority)
+        Graph::of(self.mesh_wide()).with_learning(self.settings.defaults.learning())
     }
 
     /// Who is asked what workloads have used.
@@ -119,12 +108,17 @@ impl Options {
         })
     }
 
+    /// The global proxy runs, as its chart has it, under a service account of its Service's name.
     fn mesh_wide(&self) -> MeshWide {
         let Settings { global_proxy, defaults, .. } = &self.settings;
+        let account = global_proxy.host.host.split('.').next().unwrap_or_default().into();
+        let identity = Identity { namespace: global_proxy.host.namespace.clone(), account };
         MeshWide {
             cluster_domain: self.cluster_domain.as_str().into(),
+            root_namespace: self.mesh_config.namespace.clone(),
             global_proxy_namespace: global_proxy.host.namespace.clone(),
             global_proxy: global_proxy.host.host.clone(),
+            global_proxy_identity: Some(identity),
             service_label: defaults.service_label_key.clone(),
             wants: defaults.wants(),
             external: self.external.clone(),

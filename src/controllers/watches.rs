@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::Cache;
+use super::limiter::limiter_of;
 use super::operator::until;
 use super::pods::{self, Pod};
 use super::watch::{Kind, Watch, covered, only, reflected};
@@ -37,7 +38,7 @@ impl Caches {
 }
 
 /// How many kinds are watched here.
-pub(super) const KINDS: usize = 14;
+pub(super) const KINDS: usize = 16;
 
 /// Watches everything that decisions rest on, until `stop` is cancelled.
 pub(super) fn start(
@@ -57,6 +58,7 @@ pub(super) fn start(
     let fences = reflected(ours, fence_writer, caches.clone(), |caches| &caches.fences);
     let sidecars = watch.guarded_events();
     let sidecars = reflected(sidecars, sidecar_writer, caches.clone(), |caches| &caches.sidecars);
+    let extensions = only(watch.guarded_events(), |filter| limiter_of(filter).is_none());
     let watches: [BoxFuture<'static, ()>; KINDS] = [
         watch.follow(watch.events(), SERVICES),
         watch.follow(watch.guarded_events(), SERVICE_ENTRIES),
@@ -68,6 +70,8 @@ pub(super) fn start(
         watch.follow(istiods, control_plane::ISTIODS),
         watch.follow(watch.events(), control_plane::ENDPOINTS),
         watch.follow(watch.optional_events(), declarations::POLICIES),
+        watch.follow(watch.guarded_events(), declarations::DESTINATION_RULES),
+        watch.follow(extensions, declarations::EXTENSIONS),
         watch.follow(watch.optional_events(), gateway_routes::HTTP),
         watch.follow(watch.optional_events(), gateway_routes::GRPC),
         watch.follow(watch.optional_events(), gateway_routes::TCP),

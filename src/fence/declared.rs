@@ -22,11 +22,15 @@ pub(super) fn add(
 }
 
 /// What a fence lists because of the mesh configuration, or of what it says where objects say nothing.
-const BY_MESH_CONFIG: [DependencySource; 3] =
-    [DependencySource::MeshConfig, DependencySource::Visibility, DependencySource::VirtualService];
+const BY_MESH_CONFIG: [DependencySource; 4] = [
+    DependencySource::MeshConfig,
+    DependencySource::Visibility,
+    DependencySource::VirtualService,
+    DependencySource::DestinationRule,
+];
 
 /// Keeps what the mesh configuration brought the fence, while the configuration has not been read (again), and what policies
-/// did, while no pod says who the workload is: the next one is to have it from the start. `before` is what the status says.
+/// and `EnvoyFilter`s did, while no pod says who the workload is, or which labels it has: the next one is to have it from the start. `before` is what the status says.
 pub(super) fn keep_unread(
     domains: &mut BTreeMap<String, Dependency>,
     graph: &Graph,
@@ -36,7 +40,7 @@ pub(super) fn keep_unread(
     let (unread, nobody) =
         (graph.mesh_config().is_none(), graph.workloads().of_fence(fence).next().is_none());
     let kept = |source: &&DependencySource| match **source {
-        DependencySource::Policy => nobody,
+        DependencySource::Policy | DependencySource::EnvoyFilter => nobody,
         source => unread && BY_MESH_CONFIG.contains(&source),
     };
     if !unread && !nobody {

@@ -3,8 +3,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    Answers, Covered, DestinationRule, Fence, GatewayRoute, Istiod, Labels, Limiter, MeshConfig, ObjectKey,
-    Observation, PassedThrough, Pod, Policy, RouteKind, Service, ServiceEntry, Sidecar, VirtualService,
+    Answers, Covered, DestinationRule, Extension, Fence, GatewayRoute, Istiod, Labels, Limiter, MeshConfig,
+    ObjectKey, Observation, PassedThrough, Pod, Policy, RouteKind, Service, ServiceEntry, Sidecar,
+    VirtualService,
 };
 
 /// One fact about the mesh that changed.
@@ -56,6 +57,10 @@ pub enum Change {
     DestinationRule(DestinationRule),
     /// A `DestinationRule` is gone.
     DestinationRuleGone(ObjectKey),
+    /// An `EnvoyFilter` that somebody wrote was added or changed.
+    Extension(Extension),
+    /// An `EnvoyFilter` that somebody wrote is gone.
+    ExtensionGone(ObjectKey),
     /// An `EnvoyFilter` of the limiter that is named second was added or changed.
     EnvoyFilter(ObjectKey, ObjectKey),
     /// An `EnvoyFilter` is gone, or is no limiter's any more.

@@ -19,7 +19,11 @@ impl Graph {
         let of_routes = routed.into_iter().map(|host| (host, DependencySource::VirtualService));
         let hosts = self.mesh_config.iter().flat_map(|config| &config.hosts);
         let of_mesh = hosts.map(|host| (host.clone(), DependencySource::MeshConfig));
-        named.map(|host| (host, DependencySource::Policy)).chain(of_mesh).chain(of_routes).collect()
+        let of_rules = self.ruled(&fence.namespace).into_iter();
+        let of_rules = of_rules.map(|host| (host, DependencySource::DestinationRule));
+        let extended = self.extended(fence).into_iter().map(|host| (host, DependencySource::EnvoyFilter));
+        let named = named.map(|host| (host, DependencySource::Policy));
+        named.chain(of_mesh).chain(of_routes).chain(of_rules).chain(extended).collect()
     }
 
     /// Whether a policy that names callers is about workloads behind a host.
@@ -44,24 +48,30 @@ impl Graph {
     /// The hosts behind which policies name a caller, and those whose calls are sent there: over the global proxy, these would
     /// end at the policies as well.
     fn named(&self, caller: &Identity) -> BTreeSet<Arc<str>> {
-        let guarded: BTreeSet<_> =
-            self.policies.naming(caller).flat_map(|policy| self.concerned(policy)).collect();
-        let routed = guarded.iter().flat_map(|host| self.routes.hosts_to(host));
+        self.and_routed_there(
+            self.policies.naming(caller).flat_map(|policy| self.concerned(policy)).collect(),
+        )
+    }
+
+    /// Hosts that a call must not come to over the global proxy, and those whose calls are sent to one of them.
+    pub(super) fn and_routed_there(&self, hosts: BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
+        let routed = hosts.iter().flat_map(|host| self.routes.hosts_to(host));
         let routed: Vec<_> = routed.filter(|host| self.registry.contains(host)).cloned().collect();
-        guarded.into_iter().chain(routed).collect()
+        hosts.into_iter().chain(routed).collect()
+    }
+
+    /// The destinations of a `VirtualService`, and of those that it delegates to.
+    pub(super) fn destinations(&self, service: &VirtualService) -> BTreeSet<Arc<str>> {
+        let delegates = service.delegates.iter().filter_map(|key| self.routes.get(key));
+        let all = delegates.flat_map(|delegate| delegate.destinations.clone());
+        service.destinations.iter().cloned().chain(all).collect()
     }
 
     /// The fences of callers that policies name behind a destination of a `VirtualService`, or of one that it delegates to.
     fn named_behind_route(&self, service: &VirtualService) -> BTreeSet<ObjectKey> {
-        let delegates = service.delegates.iter().filter_map(|key| self.routes.get(key));
-        let all = delegates.flat_map(|delegate| delegate.destinations.clone());
-        let all = service.destinations.iter().cloned().chain(all);
-        let guarded: BTreeSet<_> = all.collect();
-        guarded
-            .iter()
-            .filter_map(|host| self.registry.service_of(host))
-            .flat_map(|it| self.named_behind(it))
-            .collect()
+        let hosts = self.destinations(service);
+        let guarded = hosts.iter().filter_map(|host| self.registry.service_of(host));
+        guarded.flat_map(|it| self.named_behind(it)).collect()
     }
 
     fn concerned<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = Arc<str>> + 'a {
@@ -98,12 +108,13 @@ impl Graph {
         }
         self.registry.set_default_export(config.services_export);
         self.routes.set_default_export(config.virtual_services_export);
+        self.rules.set_default_export(config.destination_rules_export, &self.registry);
         self.mesh_config = Some(Arc::new(config));
         self.fence_keys().cloned().collect()
     }
 
     /// Whether a route is for pods of a fence.
-    fn is_caller(&self, fence: &ObjectKey, source: &Source) -> bool {
+    pub(super) fn is_caller(&self, fence: &ObjectKey, source: &Source) -> bool {
         if source.namespace.as_ref().is_some_and(|namespace| *namespace != fence.namespace) {
             return false;
         }
@@ -124,6 +135,7 @@ impl Graph {
         for either in [before, self.routes.get(&key)].into_iter().flatten() {
             affected.extend(self.importing(&either));
             affected.extend(self.named_behind_route(&either));
+            affected.extend(self.ruling_route(&either));
         }
         affected
     }
@@ -133,6 +145,7 @@ impl Graph {
         if let Some(old) = self.routes.get(key) {
             affected.extend(self.importing(&old));
             affected.extend(self.named_behind_route(&old));
+            affected.extend(self.ruling_route(&old));
         }
         self.routes.remove(key);
         affected
@@ -159,13 +172,18 @@ impl Graph {
         let Some(service) = self.routes.get(key) else { return BTreeSet::new() };
         let mut fences = BTreeSet::new();
         for source in self.routes.callers_of(&service) {
-            let all: Box<dyn Iterator<Item = &ObjectKey>> = match &source.namespace {
-                Some(namespace) => Box::new(self.fences.in_namespace(namespace)),
-                None => Box::new(self.fences.keys()),
-            };
-            fences.extend(all.filter(|fence| self.is_caller(fence, &source)).cloned());
+            fences.extend(self.callers_by(&source).cloned());
         }
         fences
+    }
+
+    /// The fences of the callers that something is for.
+    pub(super) fn callers_by<'a>(&'a self, source: &'a Source) -> impl Iterator<Item = &'a ObjectKey> {
+        let all: Box<dyn Iterator<Item = &ObjectKey>> = match &source.namespace {
+            Some(namespace) => Box::new(self.fences.in_namespace(namespace)),
+            None => Box::new(self.fences.keys()),
+        };
+        all.filter(move |fence| self.is_caller(fence, source))
     }
 
     pub(super) fn apply_policy(&mut self, policy: Policy) -> BTreeSet<ObjectKey> {

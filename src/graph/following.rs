@@ -108,7 +108,10 @@ impl Graph {
         let asking = all.iter().flatten().flat_map(|host| self.fences.wanting_host(host));
         // A learned host itself stays as it was found; its other names come and go.
         let named = all.iter().filter(|names| names.len() > 1).flatten();
-        let routed = all.iter().flatten().flat_map(|host| self.routed_to(host));
+        let routed = all.iter().flatten().flat_map(|host| {
+            let (ruling, extended) = (self.ruling(host), self.extended_with(host));
+            self.routed_to(host).into_iter().chain(ruling).chain(extended)
+        });
         let composed = hosts.iter().flat_map(|host| self.composed_with(host));
         let knowing = named.flat_map(|host| self.fences.knowing(host));
         asking.chain(composed).chain(knowing).cloned().chain(routed).collect()

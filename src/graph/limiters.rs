@@ -1,10 +1,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use imbl::OrdMap;
-
+use super::namespaced::Namespaced;
 use super::relation::Relation;
-use super::{Change, Graph, HashMap, Labels, ObjectKey, Pod, Proxy, Service};
+use super::{Change, DestinationRule, Graph, HashMap, Labels, ObjectKey, Pod, Proxy, Service};
 
 /// What matters of a `SmartLimiter`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,24 +16,10 @@ pub struct Limiter {
     pub host: Option<Arc<str>>,
 }
 
-/// What matters of a `DestinationRule`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DestinationRule {
-    /// Its namespace and name.
-    pub key: ObjectKey,
-    /// The host that it is for, as it is written there.
-    pub host: Arc<str>,
-    /// The host's subsets, each with the labels that its pods have besides.
-    pub subsets: Vec<(Arc<str>, Labels)>,
-}
-
-/// The limiters of the mesh, what tells the pods that they are for, and the `EnvoyFilter`s that were written for them.
+/// The limiters of the mesh, and the `EnvoyFilter`s that were written for them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Limiters {
-    /// Namespace → name → the limiter.
-    all: HashMap<Arc<str>, OrdMap<Arc<str>, Arc<Limiter>>>,
-    /// Namespace → name → the rule.
-    rules: HashMap<Arc<str>, OrdMap<Arc<str>, Arc<DestinationRule>>>,
+    all: Namespaced<Limiter>,
     /// `EnvoyFilter` → the limiter.
     filters: HashMap<ObjectKey, ObjectKey>,
     /// Limiter → the names of its `EnvoyFilter`s.
@@ -45,10 +30,8 @@ impl Limiters {
     /// Takes in what concerns limiters.
     pub(super) fn apply(&mut self, change: Change) {
         match change {
-            Change::Limiter(limiter) => put(&mut self.all, &limiter.key.clone(), Arc::new(limiter)),
-            Change::LimiterGone(key) => take(&mut self.all, &key),
-            Change::DestinationRule(rule) => put(&mut self.rules, &rule.key.clone(), Arc::new(rule)),
-            Change::DestinationRuleGone(key) => take(&mut self.rules, &key),
+            Change::Limiter(limiter) => drop(self.all.insert(limiter.key.clone(), Arc::new(limiter))),
+            Change::LimiterGone(key) => drop(self.all.remove(&key)),
             Change::EnvoyFilter(key, limiter) => {
                 self.remove_filter(&key);
                 self.filters_of.insert(limiter.clone(), key.name.clone());
@@ -64,38 +47,12 @@ impl Limiters {
             self.filters_of.remove(&limiter, &key.name);
         }
     }
-
-    fn rule(&self, key: &ObjectKey) -> Option<&DestinationRule> {
-        Some(self.rules.get(&key.namespace)?.get(&key.name)?)
-    }
-}
-
-fn put<V: Clone>(map: &mut HashMap<Arc<str>, OrdMap<Arc<str>, V>>, key: &ObjectKey, value: V) {
-    map.entry(key.namespace.clone()).or_default().insert(key.name.clone(), value);
-}
-
-fn take<V: Clone>(map: &mut HashMap<Arc<str>, OrdMap<Arc<str>, V>>, key: &ObjectKey) {
-    let Some(of_namespace) = map.get_mut(&key.namespace) else { return };
-    of_namespace.remove(&key.name);
-    if of_namespace.is_empty() {
-        map.remove(&key.namespace);
-    }
-}
-
-fn keys<V: Clone>(map: &HashMap<Arc<str>, OrdMap<Arc<str>, V>>) -> impl Iterator<Item = ObjectKey> + '_ {
-    map.iter()
-        .flat_map(|(namespace, of)| of.keys().map(|name| ObjectKey::new(namespace.clone(), name.clone())))
 }
 
 impl Graph {
     /// Every limiter, to find those that are gone after a fresh listing.
     pub fn limiter_keys(&self) -> impl Iterator<Item = ObjectKey> + '_ {
-        keys(&self.limiters.all)
-    }
-
-    /// Every `DestinationRule`, to find those that are gone after a fresh listing.
-    pub fn destination_rule_keys(&self) -> impl Iterator<Item = ObjectKey> + '_ {
-        keys(&self.limiters.rules)
+        self.limiters.all.keys()
     }
 
     /// Every `EnvoyFilter` of a limiter, to find those that are gone after a fresh listing.
@@ -128,8 +85,7 @@ impl Graph {
     #[must_use]
     pub fn subset(&self, limiter: &Limiter, name: &str) -> Option<&Labels> {
         let (namespace, host) = (&limiter.key.namespace, self.limited_host(limiter));
-        let rules = self.limiters.rules.get(namespace).into_iter().flat_map(OrdMap::values);
-        let rules = rules.filter(|rule| self.registry.full_name(&rule.host, namespace) == host);
+        let rules = self.rules.of(namespace).filter(|rule| rule.host == host);
         let mut subsets = rules.flat_map(|rule| &rule.subsets);
         subsets.find(|(subset, _)| **subset == *name).map(|(_, labels)| labels)
     }
@@ -181,11 +137,11 @@ impl Graph {
                 self.limiting_host(&key.namespace, old.unwrap_or_default())
             }
             Change::DestinationRule(rule) => {
-                let old = self.limiters.rule(&rule.key);
+                let old = self.rules.get(&rule.key);
                 old.into_iter().chain([rule]).flat_map(|rule| self.limited_by(rule)).collect()
             }
             Change::DestinationRuleGone(key) => {
-                self.limiters.rule(key).into_iter().flat_map(|rule| self.limited_by(rule)).collect()
+                self.rules.get(key).into_iter().flat_map(|rule| self.limited_by(rule)).collect()
             }
             Change::Pod(pod) => {
                 let old = self.workloads.pod(&pod.key);
@@ -203,7 +159,7 @@ impl Graph {
 
     /// The limiters of a namespace that are for the pods of one of these hosts.
     fn limiting_host(&self, namespace: &str, hosts: &[Arc<str>]) -> BTreeSet<ObjectKey> {
-        let limiters = self.limiters.all.get(namespace).into_iter().flat_map(OrdMap::values);
+        let limiters = self.limiters.all.of(namespace);
         let limiters = limiters.filter(|limiter| hosts.contains(&self.limited_host(limiter)));
         limiters.map(|limiter| limiter.key.clone()).collect()
     }
@@ -216,7 +172,7 @@ impl Graph {
     /// The limiters of which one of these is a ready pod.
     fn limiting(&self, pods: &[&Pod]) -> BTreeSet<ObjectKey> {
         let Some(first) = pods.first() else { return BTreeSet::new() };
-        let limiters = self.limiters.all.get(&first.key.namespace).into_iter().flat_map(OrdMap::values);
+        let limiters = self.limiters.all.of(&first.key.namespace);
         let counts = |limiter: &&Arc<Limiter>| {
             let selector = self.limited(limiter);
             selector.is_some_and(|selector| pods.iter().any(|pod| pod.ready && pod.labels.satisfy(selector)))

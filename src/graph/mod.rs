@@ -12,8 +12,10 @@ mod callers;
 mod change;
 mod coverage;
 mod declared;
+mod destination_rules;
 mod dns_name;
 mod export_to;
+mod extensions;
 mod external;
 mod fences;
 mod few;
@@ -26,6 +28,7 @@ mod learning;
 mod limiters;
 mod mesh_wide;
 mod names;
+mod namespaced;
 mod objects;
 mod policies;
 mod pushes;
@@ -48,8 +51,10 @@ pub use by_workload::Caller;
 pub use callers::{CallerPattern, Identity};
 pub use change::{Change, Namespace};
 pub use coverage::{Coverage, Covered};
+pub use destination_rules::DestinationRule;
 pub use dns_name::{MAX_NAME, is_dns_name, is_host_name};
 pub use export_to::{DefaultExport, ExportTo};
+pub use extensions::Extension;
 pub use external::{ExternalHost, ExternalPolicy, OwnEntry, PassedThrough, entry_key};
 pub use fences::{Answers, Fence, FenceFacts, Terms};
 pub use few::Few;
@@ -58,10 +63,10 @@ pub use judgement::Judgement;
 pub use key::ObjectKey;
 pub use known::{Known, Observation};
 pub use learning::{Learning, MAX_HOSTS};
-pub use limiters::{DestinationRule, Limiter};
+pub use limiters::Limiter;
 pub use mesh_wide::{MeshConfig, MeshWide};
 pub use objects::{EgressHost, Service, ServiceEntry};
-pub use policies::{Authority, Policy};
+pub use policies::Policy;
 pub(crate) use pushes::later;
 pub use pushes::{Debounce, Istiod, Pushes};
 pub use registry::Registry;
@@ -72,6 +77,8 @@ pub use want::{Lifetime, Want, Wanted};
 pub use workloads::{Pod, Proxy, Workloads};
 
 use crate::api::DependencySource;
+use destination_rules::DestinationRules;
+use extensions::Extensions;
 use external::Externals;
 use fences::Fences;
 use limiters::Limiters;
@@ -91,6 +98,8 @@ pub struct Graph {
     registry: Registry,
     namespaces: HashMap<Arc<str>, Labels>,
     routes: Routes,
+    rules: DestinationRules,
+    extensions: Extensions,
     workloads: Workloads,
     fences: Fences,
     /// What holds for fences that do not say how they learn.
@@ -106,8 +115,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// An empty graph of a mesh whose cluster domain is `domain` (`cluster.local`), and whose root namespace is
-    /// Istio's usual one, `istio-system`.
+    /// An empty graph of a mesh whose cluster domain is `domain` (`cluster.local`), and of which else the usual holds.
     #[must_use]
     pub fn new(domain: &str) -> Self {
         Self::of(MeshWide { cluster_domain: domain.into(), ..MeshWide::default() })
@@ -117,13 +125,17 @@ impl Graph {
     #[must_use]
     pub fn of(mesh_wide: MeshWide) -> Self {
         let (registry, routes) = (Registry::new(&mesh_wide), Routes::new(&mesh_wide));
-        Self { registry, routes, mesh_wide: Arc::new(mesh_wide), ..Self::default() }.rooted_in("istio-system")
-    }
-
-    /// The same mesh, with this root namespace: where defaults for all namespaces are.
-    #[must_use]
-    pub fn rooted_in(self, namespace: &str) -> Self {
-        Self { sidecars: Sidecars::new(namespace), ..self }
+        let (policies, sidecars) = (Policies::new(&mesh_wide), Sidecars::new(&mesh_wide.root_namespace));
+        let rules = DestinationRules::new(&mesh_wide);
+        Self {
+            registry,
+            routes,
+            rules,
+            policies,
+            sidecars,
+            mesh_wide: Arc::new(mesh_wide),
+            ..Self::default()
+        }
     }
 
     /// What holds for the whole mesh.
@@ -142,12 +154,6 @@ impl Graph {
     #[must_use]
     pub fn coverage(&self) -> &BTreeMap<DependencySource, Coverage> {
         &self.coverage
-    }
-
-    /// The same in a mesh of which this is known as well.
-    #[must_use]
-    pub fn under(self, authority: Authority) -> Self {
-        Self { policies: Policies::new(authority), ..self }
     }
 
     /// The hosts that istiod knows.
@@ -229,10 +235,12 @@ impl Graph {
             Change::MeshConfig(config) => self.apply_mesh_config(config),
             Change::Sidecar(sidecar) => self.apply_sidecar(sidecar),
             Change::SidecarGone(key) => self.remove_sidecar(&key),
+            Change::DestinationRule(rule) => self.apply_rule(rule),
+            Change::DestinationRuleGone(key) => self.remove_rule(&key),
+            Change::Extension(extension) => self.apply_extension(extension),
+            Change::ExtensionGone(key) => self.remove_extension(&key),
             Change::Limiter(_)
             | Change::LimiterGone(_)
-            | Change::DestinationRule(_)
-            | Change::DestinationRuleGone(_)
             | Change::EnvoyFilter(..)
             | Change::EnvoyFilterGone(_) => {
                 self.limiters.apply(change);

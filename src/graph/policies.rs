@@ -4,7 +4,7 @@ use std::sync::Arc;
 use super::callers::{CallerPattern, Identity};
 use super::relation::Relation;
 use super::workloads::Workloads;
-use super::{HashMap, Labels, ObjectKey, Service};
+use super::{HashMap, Labels, MeshWide, ObjectKey, Service};
 
 /// What matters of an `AuthorizationPolicy`: which workloads it is about, and which callers it names. Its action does
 /// not matter: whoever it names has to arrive under the own identity, to be let in as well as to be kept out.
@@ -20,31 +20,23 @@ pub struct Policy {
     pub callers: Vec<CallerPattern>,
 }
 
-/// What the mesh's policies are read by.
-#[derive(Clone, Debug, Default)]
-pub struct Authority {
-    /// Istio's root namespace, whose policies are about the workloads of all namespaces.
-    pub root_namespace: Arc<str>,
-    /// Who the global proxy is. A pattern that means it too (`*`) names nobody in particular: the policy treats a
-    /// first call as it treats the next one.
-    pub global_proxy: Option<Identity>,
-}
-
 /// The namespace and the account that a pattern spells out.
 type Pins = (Option<Arc<str>>, Option<Arc<str>>);
 
 /// The policies that name callers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Policies {
-    authority: Arc<Authority>,
+    root_namespace: Arc<str>,
+    global_proxy: Option<Arc<Identity>>,
     by_key: HashMap<ObjectKey, Arc<Policy>>,
     by_namespace: Relation<Arc<str>, ObjectKey>,
     by_pins: Relation<Pins, ObjectKey>,
 }
 
 impl Policies {
-    pub(super) fn new(authority: Authority) -> Self {
-        Self { authority: Arc::new(authority), ..Self::default() }
+    pub(super) fn new(mesh: &MeshWide) -> Self {
+        let global_proxy = mesh.global_proxy_identity.clone().map(Arc::new);
+        Self { root_namespace: mesh.root_namespace.clone(), global_proxy, ..Self::default() }
     }
 
     pub(super) fn get(&self, key: &ObjectKey) -> Option<Arc<Policy>> {
@@ -58,7 +50,7 @@ impl Policies {
     /// Takes a policy in; one that names nobody is as good as none.
     pub(super) fn apply(&mut self, mut policy: Policy) {
         self.remove(&policy.key);
-        let proxy = self.authority.global_proxy.as_ref();
+        let proxy = self.global_proxy.as_ref();
         policy.callers.retain(|pattern| !proxy.is_some_and(|proxy| pattern.matches(proxy)));
         if policy.callers.is_empty() {
             return;
@@ -93,7 +85,7 @@ impl Policies {
 
     /// The policies that may be about workloads of a namespace.
     pub(super) fn about(&self, namespace: &str) -> impl Iterator<Item = &Policy> + use<'_> {
-        let root = &*self.authority.root_namespace;
+        let root = &*self.root_namespace;
         let elsewhere = Some(root).filter(|root| *root != namespace);
         let keys = [Some(namespace), elsewhere].map(|namespace| Some(self.by_namespace.of(namespace?)));
         keys.into_iter().flatten().flatten().filter_map(|key| self.by_key.get(key)).map(Arc::as_ref)
@@ -101,7 +93,7 @@ impl Policies {
 
     /// Whether a policy is about the workloads of all namespaces.
     pub(super) fn is_mesh_wide(&self, policy: &Policy) -> bool {
-        policy.key.namespace == self.authority.root_namespace && policy.targets.is_none()
+        policy.key.namespace == self.root_namespace && policy.targets.is_none()
     }
 
     /// Whether a policy is about workloads behind a Service.

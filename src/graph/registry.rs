@@ -314,6 +314,12 @@ impl Registry {
         if host.contains('.') { host.into() } else { self.host_of(&ObjectKey::new(namespace, host)) }
     }
 
+    /// Whether a host has the name of a Service of a namespace.
+    pub(super) fn is_service_in(&self, host: &str, namespace: &str) -> bool {
+        let name = host.strip_suffix(&*self.domain).and_then(|host| host.strip_suffix(".svc."));
+        name.and_then(|name| name.split_once('.')).is_some_and(|(_, own)| own == namespace)
+    }
+
     /// The host name of a Service (`name.namespace.svc.<cluster domain>`).
     #[must_use]
     pub fn host_of(&self, key: &ObjectKey) -> Arc<str> {

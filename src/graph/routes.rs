@@ -210,6 +210,16 @@ impl Routes {
         services.filter(move |service| service.is_for(caller)).map(|service| &service.key.namespace)
     }
 
+    /// The `VirtualService`s that route calls of just this host.
+    pub(super) fn of_host(&self, host: &str) -> impl Iterator<Item = &VirtualService> {
+        self.of.of(host).filter_map(|key| self.by_key.get(key)).map(Arc::as_ref)
+    }
+
+    /// Whether some route leads to a host.
+    pub(super) fn is_destination(&self, host: &str) -> bool {
+        self.to.key(host).is_some()
+    }
+
     /// The other hosts whose calls may end at `destination`.
     pub(super) fn hosts_to<'a>(&'a self, destination: &'a str) -> impl Iterator<Item = &'a Arc<str>> + 'a {
         let direct = self.to.of(destination);

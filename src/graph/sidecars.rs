@@ -155,8 +155,8 @@ pub(super) struct Own {
 }
 
 impl Sidecars {
-    pub(super) fn new(root: &str) -> Self {
-        Self { root: root.into(), ..Self::default() }
+    pub(super) fn new(root: &Arc<str>) -> Self {
+        Self { root: root.clone(), ..Self::default() }
     }
 
     pub(super) fn root(&self) -> &str {

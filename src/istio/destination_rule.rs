@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The part of Istio's `DestinationRule` that tells the subsets of a host.
+/// The part of Istio's `DestinationRule` that tells the subsets of a host, and what TLS is spoken to it.
 #[derive(CustomResource, Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "networking.istio.io",
@@ -21,10 +21,17 @@ pub struct DestinationRuleSpec {
     /// The subsets of the host's pods.
     #[serde(default)]
     pub subsets: Vec<Subset>,
+    /// How it is called.
+    #[serde(default)]
+    pub traffic_policy: TrafficPolicy,
+    /// Who sees it.
+    #[serde(default)]
+    pub export_to: Vec<String>,
 }
 
 /// Some of a host's pods.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
 pub struct Subset {
     /// Its name.
     #[serde(default)]
@@ -32,4 +39,75 @@ pub struct Subset {
     /// Labels that its pods have besides those that the Service asks for.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// How they are called.
+    #[serde(default)]
+    pub traffic_policy: TrafficPolicy,
+}
+
+/// How something is called.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TrafficPolicy {
+    /// In which TLS.
+    #[serde(default)]
+    pub tls: Option<ClientTls>,
+    /// The same for single ports.
+    #[serde(default)]
+    pub port_level_settings: Vec<PortSettings>,
+}
+
+/// How a port is called.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+pub struct PortSettings {
+    /// In which TLS.
+    #[serde(default)]
+    pub tls: Option<ClientTls>,
+}
+
+/// What TLS a caller speaks.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+pub struct ClientTls {
+    /// `DISABLE` (which an empty one means), `SIMPLE`, `MUTUAL`, or that of the mesh: `ISTIO_MUTUAL`.
+    #[serde(default)]
+    pub mode: String,
+}
+
+impl DestinationRuleSpec {
+    /// Whether some calls are made in another TLS than that of the mesh, which is the one that proxies speak by themselves.
+    #[must_use]
+    pub fn has_own_tls(&self) -> bool {
+        let of_subsets = self.subsets.iter().map(|subset| &subset.traffic_policy);
+        let policies = of_subsets.chain([&self.traffic_policy]);
+        let mut all = policies
+            .flat_map(|policy| policy.port_level_settings.iter().map(|port| &port.tls).chain([&policy.tls]));
+        all.any(|tls| tls.as_ref().is_some_and(|tls| tls.mode != "ISTIO_MUTUAL"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn another_tls_than_that_of_the_mesh_is_found_wherever_it_is_said() {
+        let tls = |mode: &str| json!({ "tls": { "mode": mode } });
+        let of_port =
+            json!({ "portLevelSettings": [{ "port": { "number": 443 }, "tls": { "mode": "SIMPLE" } }] });
+        let cases: [(Value, bool); 8] = [
+            (json!({}), false),
+            (json!({ "trafficPolicy": { "loadBalancer": { "simple": "RANDOM" } } }), false),
+            (json!({ "trafficPolicy": tls("ISTIO_MUTUAL") }), false),
+            (json!({ "trafficPolicy": tls("SIMPLE") }), true),
+            (json!({ "trafficPolicy": tls("MUTUAL") }), true),
+            (json!({ "trafficPolicy": { "tls": {} } }), true),
+            (json!({ "trafficPolicy": of_port }), true),
+            (json!({ "subsets": [{ "name": "v1", "trafficPolicy": tls("DISABLE") }] }), true),
+        ];
+        for (spec, expected) in cases {
+            let spec: DestinationRuleSpec = serde_json::from_value(spec.clone()).unwrap();
+            assert_eq!(spec.has_own_tls(), expected, "{spec:?}");
+        }
+    }
 }

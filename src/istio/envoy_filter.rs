@@ -21,6 +21,10 @@ pub struct EnvoyFilterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_selector: Option<WorkloadSelector>,
 
+    /// The gateways or Services that it is for instead: then it is for no sidecar.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_refs: Vec<Value>,
+
     /// When it is applied: those with smaller numbers first, and of equal ones the older.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,

@@ -14,6 +14,7 @@ pub struct MeshConfig {
     extension_providers: Vec<Value>,
     default_service_export_to: Vec<String>,
     default_virtual_service_export_to: Vec<String>,
+    default_destination_rule_export_to: Vec<String>,
     outbound_traffic_policy: Policy,
 }
 
@@ -41,6 +42,11 @@ impl MeshConfig {
     /// The words that say who sees `VirtualService`s that do not say.
     pub fn virtual_services_export_to(&self) -> impl Iterator<Item = &str> {
         self.default_virtual_service_export_to.iter().map(String::as_str)
+    }
+
+    /// The words that say who sees `DestinationRule`s that do not say.
+    pub fn destination_rules_export_to(&self) -> impl Iterator<Item = &str> {
+        self.default_destination_rule_export_to.iter().map(String::as_str)
     }
 
     /// Whether calls to hosts that the mesh does not know are refused, where no `Sidecar` says otherwise.
@@ -95,12 +101,14 @@ mod tests {
             "
             defaultServiceExportTo: ['.']
             defaultVirtualServiceExportTo: ['~']
+            defaultDestinationRuleExportTo: ['*']
             outboundTrafficPolicy: {mode: REGISTRY_ONLY}
             ",
         );
         let config = config.unwrap();
         assert_eq!(config.services_export_to().collect::<Vec<_>>(), ["."]);
         assert_eq!(config.virtual_services_export_to().collect::<Vec<_>>(), ["~"]);
+        assert_eq!(config.destination_rules_export_to().collect::<Vec<_>>(), ["*"]);
         assert!(config.is_registry_only());
         assert!(!MeshConfig::default().is_registry_only());
         assert!(!MeshConfig::read("outboundTrafficPolicy: {mode: ALLOW_ANY}").unwrap().is_registry_only());

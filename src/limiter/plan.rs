@@ -296,6 +296,7 @@ fn build(input: &Input<'_>, subset: &str, labels: &Labels, limits: &[Limit]) -> 
     let base = (subset != BASE).then(|| format!("{key}/{BASE}"));
     let spec = EnvoyFilterSpec {
         workload_selector: Some(WorkloadSelector { labels: labels.to_map() }),
+        target_refs: Vec::new(),
         priority: Some(PRIORITY + i32::from(base.is_some())),
         config_patches: patches(&format!("{key}/{subset}"), base.as_deref(), limits, global, rejection),
     };

@@ -10,8 +10,8 @@ use crate::api::SmartLimiter;
 use crate::controllers::cache::Cache;
 use crate::controllers::operator::until;
 use crate::controllers::watch::{Kind, Watch, covered, only, reflected};
-use crate::graph::{self, Change, Labels, ObjectKey};
-use crate::istio::{DestinationRule, EnvoyFilter, Installation};
+use crate::graph::{Change, ObjectKey};
+use crate::istio::{EnvoyFilter, Installation};
 use crate::limiter::facts;
 
 /// The objects that decisions about limits read in full.
@@ -32,7 +32,7 @@ impl LimiterCaches {
 }
 
 /// How many kinds are watched here.
-pub(in crate::controllers) const KINDS: usize = 3;
+pub(in crate::controllers) const KINDS: usize = 2;
 
 /// Watches what decisions about limits rest on besides Services and Pods, until `stop` is cancelled. A cluster
 /// that was upgraded may lack the definition of limiters: then there are none.
@@ -49,11 +49,8 @@ pub(in crate::controllers) fn watch(
     let limiters = reflected(ours, limiter_writer, caches.clone(), |caches| &caches.limiters);
     let ours = only(watch.optional_events(), |filter| limiter_of(filter).is_some());
     let filters = reflected(ours, filter_writer, caches.clone(), |caches| &caches.filters);
-    let watches: [BoxFuture<'static, ()>; KINDS] = [
-        watch.follow(limiters, LIMITERS),
-        watch.follow(filters, FILTERS),
-        watch.follow(watch.optional_events(), RULES),
-    ];
+    let watches: [BoxFuture<'static, ()>; KINDS] =
+        [watch.follow(limiters, LIMITERS), watch.follow(filters, FILTERS)];
     for watch in watches {
         tasks.spawn(until(stop.clone(), watch));
     }
@@ -75,22 +72,8 @@ const FILTERS: Kind<EnvoyFilter> = Kind {
     known: |graph| graph.envoy_filter_keys().cloned().collect(),
 };
 
-const RULES: Kind<DestinationRule> = Kind {
-    changed: |rule| {
-        let subsets = rule.spec.subsets.iter();
-        let subsets = subsets.map(|of| (of.name.as_str().into(), Labels::from(&of.labels)));
-        Change::DestinationRule(graph::DestinationRule {
-            key: ObjectKey::of(rule),
-            host: rule.spec.host.as_str().into(),
-            subsets: subsets.collect(),
-        })
-    },
-    gone: Change::DestinationRuleGone,
-    known: |graph| graph.destination_rule_keys().collect(),
-};
-
 /// The limiter for which an `EnvoyFilter` was written, by us or by Slime.
-fn limiter_of(filter: &EnvoyFilter) -> Option<ObjectKey> {
+pub(in crate::controllers) fn limiter_of(filter: &EnvoyFilter) -> Option<ObjectKey> {
     let ours = filter.owner_references().iter().find(|owner| {
         owner.controller == Some(true)
             && owner.kind == SmartLimiter::kind(&())

@@ -7,8 +7,7 @@ const VAULT: &str = "vault.bank.svc.cluster.local";
 
 fn mesh(changes: impl IntoIterator<Item = Change>) -> Graph {
     let proxy = Identity { namespace: "palisade".into(), account: "global-proxy".into() };
-    let authority = Authority { root_namespace: "root".into(), global_proxy: Some(proxy) };
-    let mut graph = Graph::new("cluster.local").under(authority);
+    let mut graph = of_root(Some(proxy));
     take(&mut graph, changes);
     graph
 }

@@ -2,6 +2,8 @@
 
 mod callers;
 mod declared;
+mod destination_rules;
+mod extensions;
 mod external;
 mod gateway_routes;
 mod history;
@@ -22,8 +24,8 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::{
-    Authority, Caller, CallerPattern, Change, Consent, DefaultExport, ExportTo, Fence, FenceFacts, Graph,
-    Identity, Judgement, Known, Labels, Learning, MeshConfig, Namespace, ObjectKey, Observation, Origin, Pod,
+    Caller, CallerPattern, Change, Consent, DefaultExport, ExportTo, Fence, FenceFacts, Graph, Identity,
+    Judgement, Known, Labels, Learning, MeshConfig, MeshWide, Namespace, ObjectKey, Observation, Origin, Pod,
     PodSelection, Policy, Proxy, Service, ServiceEntry, Sidecar, Standing, Terms, VirtualService, Want,
     Wanted,
 };
@@ -156,6 +158,11 @@ fn graph(changes: impl IntoIterator<Item = Change>) -> Graph {
     let mut graph = Graph::new("cluster.local").with_learning(Learning { retention, ..Learning::default() });
     take(&mut graph, changes);
     graph
+}
+
+/// An empty graph of a mesh whose root namespace is `root`.
+fn of_root(global_proxy_identity: Option<Identity>) -> Graph {
+    Graph::of(MeshWide { root_namespace: "root".into(), global_proxy_identity, ..MeshWide::default() })
 }
 
 fn take(graph: &mut Graph, changes: impl IntoIterator<Item = Change>) {

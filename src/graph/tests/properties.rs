@@ -2,7 +2,7 @@
 
 use super::strategies::{WORKLOADS, some_change};
 use super::*;
-use crate::graph::{GatewayRoute, VirtualService};
+use crate::graph::{DestinationRule, Extension, GatewayRoute, VirtualService};
 
 pub(super) const HOSTS: [&str; 4] = [REVIEWS, RATINGS, EXAMPLE, "no.such.host"];
 
@@ -111,6 +111,8 @@ struct Objects {
     mesh_config: Option<MeshConfig>,
     routes: BTreeMap<ObjectKey, VirtualService>,
     gateway_routes: BTreeMap<ObjectKey, GatewayRoute>,
+    rules: BTreeMap<ObjectKey, DestinationRule>,
+    extensions: BTreeMap<ObjectKey, Extension>,
     sidecars: BTreeMap<ObjectKey, Sidecar>,
 }
 
@@ -136,11 +138,13 @@ impl Objects {
             Change::GatewayRouteGone(_, key) => drop(self.gateway_routes.remove(&key)),
             Change::Sidecar(o) => drop(self.sidecars.insert(o.key.clone(), o)),
             Change::SidecarGone(key) => drop(self.sidecars.remove(&key)),
+            Change::DestinationRule(o) => drop(self.rules.insert(o.key.clone(), o)),
+            Change::DestinationRuleGone(key) => drop(self.rules.remove(&key)),
+            Change::Extension(o) => drop(self.extensions.insert(o.key.clone(), o)),
+            Change::ExtensionGone(key) => drop(self.extensions.remove(&key)),
             Change::Call(_)
             | Change::Limiter(_)
             | Change::LimiterGone(_)
-            | Change::DestinationRule(_)
-            | Change::DestinationRuleGone(_)
             | Change::EnvoyFilter(..)
             | Change::EnvoyFilterGone(_)
             | Change::Istiod(..)
@@ -166,8 +170,11 @@ impl Objects {
         let mesh = self.mesh_config.clone().map(Change::MeshConfig);
         let policies = self.policies.values().cloned().map(Change::Policy);
         let sidecars = self.sidecars.values().cloned().map(Change::Sidecar);
-        let others =
-            namespaces.chain(policies).chain(sidecars).chain(mesh).chain(routes).chain(gateway_routes);
+        let rules = self.rules.values().cloned().map(Change::DestinationRule);
+        let extensions = self.extensions.values().cloned().map(Change::Extension);
+        let declaring =
+            policies.chain(mesh).chain(routes).chain(gateway_routes).chain(rules).chain(extensions);
+        let others = namespaces.chain(sidecars).chain(declaring);
         services.chain(entries).chain(pods).chain(fences).chain(others).collect()
     }
 }
@@ -180,7 +187,7 @@ fn in_fences_of(graph: &Graph, caller: &Caller) -> Option<BTreeSet<String>> {
 /// An empty graph of a mesh with a root namespace and a global proxy.
 fn in_a_mesh() -> Graph {
     let proxy = Identity { namespace: "palisade".into(), account: "global-proxy".into() };
-    Graph::new("cluster.local").under(Authority { root_namespace: "root".into(), global_proxy: Some(proxy) })
+    of_root(Some(proxy))
 }
 
 /// Everything about a fence that decisions rest on.

@@ -96,11 +96,11 @@ fn the_default_sidecar_is_the_oldest_of_the_namespace_or_else_of_the_root_namesp
         |graph: &Graph| graph.default_sidecar(&key("shop/client")).map(|foreign| foreign.key.to_string());
     let made =
         |name, minute| Change::Sidecar(Sidecar { created: Some(at(minute)), ..foreign(name, None, &[]) });
-    let mut graph = shop().rooted_in("mesh");
-    take(&mut graph, [made("istio-system/default", 0), made("other/default", 0)]);
+    let mut graph = shop();
+    take(&mut graph, [made("mesh/default", 0), made("other/default", 0)]);
     assert_eq!(default(&graph), None);
-    assert_eq!(touched(&mut graph, made("mesh/default", 5)), ["shop/client", "shop/web"]);
-    assert_eq!(default(&graph).as_deref(), Some("mesh/default"));
+    assert_eq!(touched(&mut graph, made("istio-system/default", 5)), ["shop/client", "shop/web"]);
+    assert_eq!(default(&graph).as_deref(), Some("istio-system/default"));
     take(&mut graph, [made("shop/b", 3), made("shop/a", 4)]);
     assert_eq!(default(&graph).as_deref(), Some("shop/b"));
     take(

@@ -2,7 +2,7 @@
 
 use super::properties::HOSTS;
 use super::*;
-use crate::graph::{Backend, GatewayRoute, RouteKind, Source, VirtualService};
+use crate::graph::{Backend, DestinationRule, Extension, GatewayRoute, RouteKind, Source, VirtualService};
 
 fn some_key() -> impl Strategy<Value = ObjectKey> {
     prop::sample::select(vec!["shop/client", "shop/reviews", "shop/ratings", "other/client"]).prop_map(key)
@@ -89,19 +89,35 @@ fn some_route() -> impl Strategy<Value = VirtualService> {
     let namespaces = prop::sample::select(vec![None, Some("shop".into()), Some("other".into())]);
     let callers = (namespaces, some_labels()).prop_map(|(namespace, labels)| Source { namespace, labels });
     let keys = || prop::sample::select(vec!["shop/a", "shop/b", "other/a"]).prop_map(key);
+    let destinations = prop::sample::subsequence(hosts.clone(), 0..=2);
     let (hosts, callers) = (prop::sample::subsequence(hosts, 0..=2), prop::collection::vec(callers, 0..2));
     let export = prop::sample::select(vec!["", "*", ".", "other", "~"]);
-    (keys(), hosts, callers, prop::collection::vec(keys(), 0..2), export).prop_map(
-        |(key, hosts, callers, delegates, export)| VirtualService {
+    (keys(), hosts, callers, prop::collection::vec(keys(), 0..2), export, destinations).prop_map(
+        |(key, hosts, callers, delegates, export, destinations)| VirtualService {
             export_to: ExportTo::parse([export], &key.namespace.clone()),
             key,
             hosts,
-            destinations: Vec::new(),
+            destinations,
             delegates,
             callers,
             ..VirtualService::default()
         },
     )
+}
+
+fn some_rule() -> impl Strategy<Value = DestinationRule> {
+    let key = prop::sample::select(vec!["shop/a", "other/a", "other/b", "root/a"]).prop_map(key);
+    let host = prop::sample::select(vec!["reviews", REVIEWS, EXAMPLE, "*.example.com"]).prop_map(Arc::from);
+    let subsets = prop::collection::vec(Just(("v1".into(), labels("version=v1"))), 0..=1);
+    (key, host, subsets, any::<bool>(), some_export()).prop_map(|(key, host, subsets, own_tls, export_to)| {
+        DestinationRule { key, host, subsets, own_tls, export_to }
+    })
+}
+
+fn some_extension() -> impl Strategy<Value = Extension> {
+    let key = prop::sample::select(vec!["shop/a", "other/a", "root/a"]).prop_map(key);
+    let hosts = prop::sample::subsequence(HOSTS.map(Arc::from).to_vec(), 0..=2);
+    (key, some_labels(), hosts).prop_map(|(key, selector, hosts)| Extension { key, selector, hosts })
 }
 
 fn some_terms() -> impl Strategy<Value = Terms> {
@@ -135,12 +151,15 @@ fn some_mesh_config() -> impl Strategy<Value = MeshConfig> {
     let export =
         || prop::sample::select(vec![DefaultExport::Everyone, DefaultExport::Own, DefaultExport::Nobody]);
     let hosts = prop::sample::subsequence(HOSTS.to_vec(), 0..=2);
-    (hosts, any::<bool>(), export(), export()).prop_map(
-        |(hosts, registry_only, services_export, virtual_services_export)| MeshConfig {
-            hosts: hosts.into_iter().map(Into::into).collect(),
-            registry_only,
-            services_export,
-            virtual_services_export,
+    (hosts, any::<bool>(), export(), export(), export()).prop_map(
+        |(hosts, registry_only, services_export, virtual_services_export, destination_rules_export)| {
+            MeshConfig {
+                hosts: hosts.into_iter().map(Into::into).collect(),
+                registry_only,
+                services_export,
+                virtual_services_export,
+                destination_rules_export,
+            }
         },
     )
 }
@@ -182,6 +201,10 @@ pub(super) fn some_change() -> impl Strategy<Value = Change> {
         3 => some_policy().prop_map(Change::Policy),
         2 => some_route().prop_map(Change::VirtualService),
         1 => some_route().prop_map(|route| Change::VirtualServiceGone(route.key)),
+        2 => some_rule().prop_map(Change::DestinationRule),
+        1 => some_rule().prop_map(|rule| Change::DestinationRuleGone(rule.key)),
+        2 => some_extension().prop_map(Change::Extension),
+        1 => some_extension().prop_map(|extension| Change::ExtensionGone(extension.key)),
         1 => some_mesh_config().prop_map(Change::MeshConfig),
         2 => some_gateway_route().prop_map(Change::GatewayRoute),
         1 => some_gateway_route().prop_map(|route| Change::GatewayRouteGone(route.kind, route.key)),

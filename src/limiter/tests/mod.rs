@@ -89,6 +89,7 @@ fn rule(host: &str) -> Change {
         key: ObjectKey::new("shop", "web-versions"),
         host: host.into(),
         subsets: vec![subset("v1", "1"), subset("v2", "2")],
+        ..DestinationRule::default()
     })
 }
 

@@ -22,7 +22,12 @@ fn some_rule() -> impl Strategy<Value = Change> {
     let host = prop::sample::select(vec!["web", "web.shop.svc.cluster.local", "a", PAY]);
     (some_key(), host, some_labels()).prop_map(|(key, host, labels)| {
         let subsets = vec![("v1".into(), labels)];
-        Change::DestinationRule(DestinationRule { key, host: host.into(), subsets })
+        Change::DestinationRule(DestinationRule {
+            key,
+            host: host.into(),
+            subsets,
+            ..DestinationRule::default()
+        })
     })
 }
 

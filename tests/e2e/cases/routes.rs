@@ -1,6 +1,7 @@
 //! A host whose calls a `VirtualService`, or a route of the Gateway API, sends elsewhere is what its caller's fence lists, and goes straight.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 
 use crate::fixtures::{client, server};
 use crate::gateway_routes;
@@ -9,6 +10,7 @@ use crate::world::World;
 
 const NS: &str = "routes";
 const OTHER: &str = "routes-other";
+const PICKY: &str = "routes-picky";
 
 /// `root` only delegates; `db` is no HTTP; `web` keeps a part of its calls.
 const VIRTUAL_SERVICES: &str = "
@@ -38,6 +40,20 @@ apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: remote, namespace: routes}
 spec: {hosts: [remote.routes-other.svc.cluster.local], http: [{route: [{destination: {host: web-v2}}]}]}
+";
+
+const SUBSET: &str = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: versioned, namespace: routes-picky}
+spec: {host: versioned.routes-other.svc.cluster.local, subsets: [{name: v1, labels: {app: versioned}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: versioned, namespace: routes-picky}
+spec:
+  hosts: [versioned.routes-other.svc.cluster.local]
+  http: [{route: [{destination: {host: versioned.routes-other.svc.cluster.local, subset: v1}}]}]
 ";
 
 /// The case.
@@ -70,7 +86,27 @@ pub async fn run(world: &World) -> Result<()> {
     let remote = |namespace: &str| format!("{namespace}/remote.{OTHER}.svc.cluster.local");
     first_and_later(world, NS, "web-v2", &format!("http://remote.{OTHER}:8080/")).await?;
     world.until_routed(NS, "client", &[&remote(OTHER), db, &remote(NS), root, web]).await?;
+    a_subset_of_the_callers_namespace_is_there_on_the_first_call(world).await.context("a subset")?;
     gateway_routes::run(world).await.context("routes of the Gateway API")
+}
+
+/// The global proxy has the route, and no such subset: it goes by no `DestinationRule` of the caller's namespace.
+async fn a_subset_of_the_callers_namespace_is_there_on_the_first_call(world: &World) -> Result<()> {
+    world.mesh.namespace(PICKY, true).await?;
+    let manifests =
+        [server(OTHER, "versioned", &[("http", 8080)]), client(PICKY, "client"), SUBSET.to_owned()];
+    world.mesh.apply(&manifests.join("\n---\n")).await?;
+    world.mesh.rollout(OTHER).await?;
+    world.mesh.rollout(PICKY).await?;
+    world.fence(PICKY, "client", "{enable: true, workloadSelector: {labels: {app: client}}}").await?;
+    let versioned = |namespace: &str| format!("{namespace}/versioned.{OTHER}.svc.cluster.local");
+    world.until_routed(PICKY, "client", &[&versioned(OTHER), &versioned(PICKY)]).await?;
+    let domains = &world.fence_of(PICKY, "client").await?["status"]["domains"];
+    let sources = &domains[format!("versioned.{OTHER}.svc.cluster.local")]["sources"];
+    ensure!(*sources == json!(["DestinationRule"]), "{domains}");
+    let (pod, url) = (&format!("{PICKY}/client"), &format!("http://versioned.{OTHER}:8080/"));
+    world.mesh.call(pod, url).await?;
+    world.until_direct(pod, url).await
 }
 
 fn host(name: &str) -> String {
