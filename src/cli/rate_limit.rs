@@ -47,7 +47,11 @@ impl RateLimit {
         let linger = Duration::try_from(self.linger).context("--linger is too long")?;
         tokio::spawn(stop_later(stopping.clone(), linger, stop.clone()));
         let limits = serve(grpc, usize::from(self.memory) << 20, metrics, stop.clone());
-        let health = server::serve_alone(http, registry, stopping, stop);
+        let ready = move || {
+            let stopping = stopping.is_cancelled();
+            std::future::ready(if stopping { Err("it is stopping") } else { Ok(()) })
+        };
+        let health = server::serve(http, (|| std::future::ready(Ok(())), ready), registry, stop);
         tokio::try_join!(async { limits.await.map_err(anyhow::Error::from) }, async {
             health.await.context("serving health and metrics failed")
         },)?;

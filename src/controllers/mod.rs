@@ -16,6 +16,7 @@ mod envoy_filters;
 mod error;
 mod external;
 mod gateway_routes;
+mod health;
 mod history;
 mod hosts;
 mod leadership;

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use super::auto_fence::{self, AutoContext, Concerns, Deletions};
 use super::census::Census;
 use super::external::{Entries, Namespaces};
+use super::health::{alive, ready};
 use super::history::Asked;
 use super::leadership::Leadership;
 use super::lease::Election;
@@ -163,7 +164,7 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     let caches = watches::start(&watch, options.istio.clone(), &stop, &mut tasks);
     let limits = options.limits.then(|| limiter::watch(&watch, options.istio, &stop, &mut tasks));
     registry.register_collector(Box::new(Census::new(caches.clone(), limits.clone())));
-    let serving = server::serve(http, mesh.clone(), registry, stop.clone());
+    let serving = server::serve(http, (alive(mesh.clone()), ready(mesh.clone())), registry, stop.clone());
     tasks.spawn(async move { report(serving.await, "serving health and metrics") });
 
     let switch = Switch::default();

@@ -3,10 +3,8 @@
 pub mod grpc;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -14,76 +12,42 @@ use axum::routing::get;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::controllers::Mesh;
-
-/// How long the graph's owner may take to show that it is alive.
-const PATIENCE: Duration = Duration::from_secs(5);
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// How a part of the process is: well, or what ails it.
+pub type Health = Result<(), &'static str>;
 
 /// Serves health and metrics on `listener` until `stop` is cancelled.
 ///
 /// # Errors
 /// If the listener fails.
-pub async fn serve(
+pub async fn serve<A, R>(
     listener: TcpListener,
-    mesh: Mesh,
+    (alive, ready): (
+        impl Fn() -> A + Clone + Send + Sync + 'static,
+        impl Fn() -> R + Clone + Send + Sync + 'static,
+    ),
     registry: Registry,
     stop: CancellationToken,
-) -> std::io::Result<()> {
-    let health = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(mesh);
-    serve_with(health, listener, registry, stop).await
-}
-
-/// Serves health and metrics of a part that has no graph, on `listener` until `stop` is cancelled. It is ready until
-/// `stopping` is.
-///
-/// # Errors
-/// If the listener fails.
-pub async fn serve_alone(
-    listener: TcpListener,
-    registry: Registry,
-    stopping: CancellationToken,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    let ready = async move || {
-        if stopping.is_cancelled() {
-            (StatusCode::SERVICE_UNAVAILABLE, "it is stopping\n")
-        } else {
-            (StatusCode::OK, "ok\n")
-        }
-    };
-    let health = Router::new().route("/livez", get(async || "ok\n")).route("/readyz", get(ready));
-    serve_with(health, listener, registry, stop).await
-}
-
-async fn serve_with(
-    health: Router,
-    listener: TcpListener,
-    registry: Registry,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
+) -> std::io::Result<()>
+where
+    A: Future<Output = Health> + Send + 'static,
+    R: Future<Output = Health> + Send + 'static,
+{
     let registry = Arc::new(registry);
-    let router = health.route("/metrics", get(async move || metrics(&registry)));
+    let router = Router::new()
+        .route("/livez", get(async move || answer(alive().await)))
+        .route("/readyz", get(async move || answer(ready().await)))
+        .route("/metrics", get(async move || metrics(&registry)));
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
-/// Alive is who still takes changes in: a stuck owner of the graph is a reason to restart.
-async fn livez(State(mesh): State<Mesh>) -> impl IntoResponse {
-    match timeout(PATIENCE, mesh.settled()).await {
-        Ok(()) => (StatusCode::OK, "ok\n"),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the graph's owner does not answer\n"),
-    }
-}
-
-/// Ready is who has seen every object once: only then is anything learned from an access log.
-async fn readyz(State(mesh): State<Mesh>) -> impl IntoResponse {
-    if mesh.is_synced() {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not every watch has listed its objects yet\n")
+fn answer(health: Health) -> impl IntoResponse + use<> {
+    match health {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(ailment) => (StatusCode::SERVICE_UNAVAILABLE, format!("{ailment}\n")),
     }
 }
 
