@@ -33,7 +33,19 @@ pub async fn run(world: &World) -> Result<()> {
     ensure!(plain.is_err(), "a callee answered a call in plain text: {plain:?}");
     forged_connections_lead_nowhere(world).await.context("forged connections")?;
     the_callee_sees_who_calls(world).await.context("identities")?;
-    a_forged_header_teaches_nobody(world).await.context("a forged X-Forwarded-For")
+    a_forged_header_teaches_nobody(world).await.context("a forged X-Forwarded-For")?;
+    a_call_of_the_global_proxy_itself_ends(world).await.context("a call of the global proxy")
+}
+
+/// It is a host like any other to the global proxy, which would hand such a call to itself without end.
+async fn a_call_of_the_global_proxy_itself_ends(world: &World) -> Result<()> {
+    let before = world.detours().await?;
+    let call =
+        world.mesh.call(&format!("{NS}/client"), &format!("tcp://global-proxy.{PALISADE}:15001")).await;
+    ensure!(call.is_err(), "it was answered: {call:?}");
+    let taken = world.detours().await? - before;
+    ensure!((1..=2).contains(&taken), "it came by {taken} times");
+    Ok(())
 }
 
 async fn set_up(world: &World) -> Result<()> {
