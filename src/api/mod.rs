@@ -92,8 +92,8 @@ pub mod reasons {
     pub const HOST_LIMIT: &str = "HostLimit";
     /// Degraded: the workload calls hosts of namespaces that the fence may not learn; they stay on the detour.
     pub const NAMESPACE_NOT_ALLOWED: &str = "NamespaceNotAllowed";
-    /// Degraded: policies name the workload as a caller of more hosts than may be listed for their sake.
-    pub const POLICY_LIMIT: &str = "PolicyLimit";
+    /// Degraded: policies, routes, rules and filters declare more hosts than may be listed for their sake.
+    pub const DECLARED_LIMIT: &str = "DeclaredLimit";
 
     /// Ready: the limiter's limits are in force.
     pub const LIMITING: &str = "Limiting";

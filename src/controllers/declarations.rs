@@ -26,10 +26,12 @@ pub(super) const EXTENSIONS: Kind<EnvoyFilter> = Kind {
 fn destination_rule(rule: &DestinationRule) -> graph::DestinationRule {
     let (key, spec) = (ObjectKey::of(rule), &rule.spec);
     let subsets = spec.subsets.iter().map(|of| (of.name.as_str().into(), Labels::from(&of.labels)));
+    let selector = spec.workload_selector.as_ref();
     graph::DestinationRule {
         host: spec.host.as_str().into(),
         subsets: subsets.collect(),
         own_tls: spec.has_own_tls(),
+        selector: selector.map(|selector| Labels::from(&selector.match_labels)).unwrap_or_default(),
         export_to: ExportTo::parse(spec.export_to.iter().map(String::as_str), &key.namespace),
         key,
     }

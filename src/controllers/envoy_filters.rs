@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::ResourceExt;
 use serde_json::Value;
 
+use crate::fence::{MANAGED_BY, MANAGER};
 use crate::graph::{Extension, Labels, ObjectKey, is_host_name};
 use crate::istio::{ConfigPatch, EnvoyFilter, EnvoyFilterSpec};
 
@@ -13,6 +14,11 @@ const REFERENCED_SERVICES: &str = "envoyfilter.istio.io/referenced-services";
 const OUTBOUND: &str = "outbound|";
 /// How many hosts of one `EnvoyFilter` are heeded.
 const MAX_SERVICES: usize = 64;
+
+/// Whether we wrote it: what ours name, every fence lists by configuration.
+pub(super) fn is_ours(filter: &EnvoyFilter) -> bool {
+    filter.labels().get(MANAGED_BY).is_some_and(|manager| manager == MANAGER)
+}
 
 /// What an `EnvoyFilter` that somebody wrote means for the graph.
 pub(super) fn facts(filter: &EnvoyFilter) -> Extension {
@@ -31,9 +37,15 @@ fn services<'a>(spec: &'a EnvoyFilterSpec, annotations: &'a BTreeMap<String, Str
     if !spec.target_refs.is_empty() {
         return BTreeSet::new();
     }
-    let referenced = annotations.get(REFERENCED_SERVICES).into_iter().flat_map(|list| list.split(','));
-    let mut hosts: BTreeSet<_> = referenced.map(str::trim).filter(|host| is_host_name(host)).collect();
-    for patch in spec.config_patches.iter().filter(|patch| is_for_sidecars(patch)) {
+    let (mut hosts, mut patches) =
+        (BTreeSet::new(), spec.config_patches.iter().filter(|it| is_for_sidecars(it)).peekable());
+    if patches.peek().is_some() {
+        let referenced = annotations.get(REFERENCED_SERVICES).into_iter().flat_map(|list| list.split(','));
+        // The form is `host` or `namespace/host`.
+        let named = referenced.filter_map(|service| service.trim().rsplit('/').next());
+        hosts.extend(named.filter(|host| is_host_name(host)));
+    }
+    for patch in patches {
         collect(&patch.patch, &mut hosts);
     }
     hosts.into_iter().take(MAX_SERVICES).collect()
@@ -118,8 +130,9 @@ mod tests {
 
     #[test]
     fn an_annotation_names_more_and_nonsense_names_nothing() {
-        let hosts = "b.example.com, a.example.com,,not a host";
-        assert_eq!(services(json!({}), hosts), ["a.example.com", "b.example.com"]);
+        let hosts = "b.example.com, shop/a.example.com,,not a host";
+        assert_eq!(services(patch("ANY", &json!({})), hosts), ["a.example.com", "b.example.com"]);
+        assert_eq!(services(patch("GATEWAY", &json!({})), hosts), [""; 0]);
         assert!(
             services(json!({ "configPatches": [{}, { "match": 3, "patch": "outbound|" }] }), "").is_empty()
         );

@@ -33,7 +33,7 @@ pub(super) fn learning(facts: Option<&FenceFacts>, domains: &BTreeMap<String, De
     Statement { condition: LEARNING, holds: Some(!told.is_empty()), reason, message }
 }
 
-/// Whether something is left out that the workload uses; `left_out` hosts are, of those that policies declare.
+/// Whether something is left out that the workload uses; `left_out` hosts are, of those that are declared.
 pub(super) fn degraded(fence: &ServiceFence, facts: Option<&FenceFacts>, left_out: usize) -> Statement {
     let (holds, reason, message) = match facts {
         Some(facts) if facts.is_full() => {
@@ -47,10 +47,10 @@ pub(super) fn degraded(fence: &ServiceFence, facts: Option<&FenceFacts>, left_ou
             Some(message) => (true, reasons::NAMESPACE_NOT_ALLOWED, message),
             None if left_out > 0 => {
                 let message = format!(
-                    "policies name the workload as a caller of {left_out} hosts more than may be listed: first calls to \
-                     those meet the policies under the global proxy's identity, unless spec.host lists them"
+                    "policies, routes, rules and filters declare {left_out} hosts more than may be listed: first calls to \
+                     those meet what is declared as the global proxy's, unless spec.host lists them"
                 );
-                (true, reasons::POLICY_LIMIT, message)
+                (true, reasons::DECLARED_LIMIT, message)
             }
             None => as_expected(),
         },

@@ -1,23 +1,31 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::domains::state;
 use crate::api::{Dependency, DependencySource};
 use crate::graph::{Graph, ObjectKey};
 
-/// Adds the hosts that are declared for a fence, at most `limit` of them for the sake of policies.
-pub(super) fn add(
-    domains: &mut BTreeMap<String, Dependency>,
-    graph: &Graph,
-    fence: &ObjectKey,
-    limit: usize,
-) {
-    let mut room = limit;
-    for (host, source) in graph.declared(fence) {
-        if source == DependencySource::Policy {
-            let Some(left) = room.checked_sub(1) else { continue };
-            room = left;
+/// The hosts that are declared for a fence, and how many of them are too many.
+pub(super) struct Declared {
+    hosts: Vec<(Arc<str>, DependencySource)>,
+    pub(super) left_out: usize,
+}
+
+impl Declared {
+    /// At most `limit` of them, besides those that every proxy of the mesh needs: anybody may write what declares others.
+    pub(super) fn of(fence: &ObjectKey, graph: &Graph, limit: usize) -> Self {
+        let all = graph.declared(fence).into_iter();
+        let (mut hosts, others): (Vec<_>, Vec<_>) =
+            all.partition(|(_, source)| *source == DependencySource::MeshConfig);
+        let left_out = others.len().saturating_sub(limit);
+        hosts.extend(others.into_iter().take(limit));
+        Self { hosts, left_out }
+    }
+
+    pub(super) fn add(&self, domains: &mut BTreeMap<String, Dependency>, graph: &Graph) {
+        for (host, source) in &self.hosts {
+            state(domains, host, *source, graph.registry());
         }
-        state(domains, &host, source, graph.registry());
     }
 }
 
@@ -51,11 +59,4 @@ pub(super) fn keep_unread(
             state(domains, host, *source, graph.registry());
         }
     }
-}
-
-/// How many hosts policies declare beyond `limit`.
-pub(super) fn left_out(graph: &Graph, fence: &ObjectKey, limit: usize) -> usize {
-    let declared = graph.declared(fence);
-    let policies = declared.iter().filter(|(_, source)| *source == DependencySource::Policy);
-    policies.count().saturating_sub(limit)
 }

@@ -21,9 +21,9 @@ pub struct Defaults {
     pub max_hosts: u32,
     /// The namespaces of which hosts may be learned, as in `spec.learning.namespaces`; empty: all.
     pub learn_namespaces: Vec<String>,
-    /// How many hosts a fence lists at most because policies name its workload: beside the hosts that it may learn,
-    /// there is room for a quarter more in its status.
-    pub max_policy_hosts: usize,
+    /// How many hosts a fence lists at most because policies, routes, rules and filters declare them: beside the hosts that it may
+    /// learn, there is room for a quarter more in its status.
+    pub max_declared_hosts: usize,
     /// The label that tells the pods of a fence that names no labels and has no Service of its name.
     pub service_label_key: Arc<str>,
     /// The mode of fences that do not say.
@@ -42,7 +42,7 @@ impl Default for Defaults {
             retention: Retention::default(),
             max_hosts: MAX_HOSTS,
             learn_namespaces: Vec::new(),
-            max_policy_hosts: 250,
+            max_declared_hosts: 250,
             service_label_key: "app".into(),
             mode: Mode::default(),
             sidecar_policy: SidecarPolicy::default(),

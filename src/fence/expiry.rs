@@ -5,14 +5,14 @@
 //! has told of a call of it lately. All times are those up to which the source has looked: while it is down, no
 //! time passes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use crate::api::{Dependency, DependencySource, DomainStatus, ServiceFence};
-use crate::graph::{Coverage, FenceFacts, Graph, Known, Lifetime, later};
+use crate::api::{DependencySource, ServiceFence};
+use crate::graph::{Coverage, FenceFacts, Graph, Known, Lifetime, Want, later};
 
 /// A fence's annotation with a time (RFC 3339) that has come: whatever it learned from calls that were last seen
 /// before that is forgotten. What is still used is learned again, over the global proxy.
@@ -38,16 +38,15 @@ pub(super) fn of(fence: &ServiceFence, facts: &FenceFacts, graph: &Graph, now: T
     let watches = watches(facts, graph);
     let mut expiry = unused(facts, &watches, now);
     expiry.forget(fence, facts, now);
-    let before = fence.status.as_ref().map(|status| &status.domains);
-    expiry.end(facts, &watches, before, now);
+    expiry.end(facts, &watches, now);
     expiry
 }
 
-/// The same of another fence, of which only what its spec asks for leaves at once.
-pub(super) fn of_peer(facts: &FenceFacts, graph: &Graph, now: Timestamp) -> Expiry {
-    let mut expiry = Expiry::default();
-    expiry.end(facts, &watches(facts, graph), None, now);
-    expiry
+/// The same of another fence: that one looks after it, and its status tells.
+pub(super) fn of_peer(facts: &FenceFacts) -> Expiry {
+    let is_over = |want: &&Want| matches!(want.lifetime, Lifetime::WhileCalled { over: true, .. });
+    let over = facts.wants.iter().filter(is_over).filter_map(Want::name).collect();
+    Expiry { over, ..Expiry::default() }
 }
 
 impl Expiry {
@@ -63,26 +62,18 @@ impl Expiry {
         self.hosts.extend(forgotten.map(|(host, known)| (host.clone(), known.last_seen)));
     }
 
-    /// Notes what the spec asks for while it is called, and is not. What was over `before` stays so until it is called, also if the
-    /// source that said so is gone.
-    fn end(
-        &mut self,
-        facts: &FenceFacts,
-        watches: &[Coverage],
-        before: Option<&BTreeMap<String, Dependency>>,
-        now: Timestamp,
-    ) {
-        let was_over = |name: &str| {
-            before.and_then(|all| all.get(name)).is_some_and(|domain| domain.status == DomainStatus::Expired)
-        };
+    /// Notes what the spec asks for while it is called, and is not. What was over stays so until it is called, also if the source
+    /// that said so is gone.
+    fn end(&mut self, facts: &FenceFacts, watches: &[Coverage], now: Timestamp) {
         for want in facts.wants.iter() {
-            let (Some(name), Lifetime::WhileCalled { within, base }) = (want.name(), &want.lifetime) else {
+            let (Some(name), Lifetime::WhileCalled { within, base, over }) = (want.name(), want.lifetime)
+            else {
                 continue;
             };
-            let called = facts.known.get(name.as_str()).map(|known| last_call(known, facts));
-            let last = called.into_iter().chain([*base]).max().unwrap_or(*base);
-            let idle = Idle::of(last, *within, watches, now);
-            if matches!(idle, Idle::Long) || (was_over(&name) && later(last, *within) <= now) {
+            let called = facts.known.iter().filter(|(host, known)| want.hosts.includes(host, known));
+            let last = called.map(|(_, known)| last_call(known, facts)).chain([base]).max().unwrap_or(base);
+            let idle = Idle::of(last, within, watches, now);
+            if matches!(idle, Idle::Long) || (over && later(last, within) <= now) {
                 self.over.insert(name);
             } else if let Idle::Until(wake) = idle {
                 self.wake_at(wake);

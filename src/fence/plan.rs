@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
 
 use super::conditions;
-use super::declared;
+use super::declared::{self, Declared};
 use super::domains::{domains, known, next_deadline};
 use super::expiry::{self, Expiry};
 use super::observed::observe;
@@ -138,6 +138,7 @@ pub(super) struct Situation<'a> {
     pub(super) input: Input<'a>,
     pub(super) key: ObjectKey,
     pub(super) facts: Option<&'a FenceFacts>,
+    declared: Declared,
     /// Our own `Sidecar`, and the state that it puts the proxies in; another one of the same name is left alone.
     pub(super) own: Option<(&'a Sidecar, Egress)>,
     /// The one of somebody else that is to be taken over.
@@ -151,7 +152,8 @@ impl<'a> Situation<'a> {
         let own = owned.map(|sidecar| (sidecar, Egress::of(sidecar, input.now)));
         let adoptable = Others::of(&key, input.graph, input.settings).adoptable();
         let adopting = input.sidecar.filter(|_| own.is_none() && adoptable.is_some());
-        Self { facts: input.graph.fence(&key), input, key, own, adopting }
+        let declared = Declared::of(&key, input.graph, input.settings.defaults.max_declared_hosts);
+        Self { facts: input.graph.fence(&key), declared, input, key, own, adopting }
     }
 
     fn expired(&self) -> Expiry {
@@ -217,19 +219,21 @@ impl<'a> Situation<'a> {
     /// The hosts of the fence: its own, and if it is for more than itself, those of the others.
     fn domains(&self, stance: &Stance, expired: &Expiry) -> BTreeMap<String, Dependency> {
         let Input { graph, settings, now, .. } = self.input;
-        let of = |fence: &ObjectKey, facts: &FenceFacts, expired: &Expiry| {
+        let of = |fence: &ObjectKey, facts: &FenceFacts, expired: &Expiry, declared: &Declared| {
             let mut domains = domains(fence, facts, expired, graph, now);
-            declared::add(&mut domains, graph, fence, settings.defaults.max_policy_hosts);
+            declared.add(&mut domains, graph);
             domains
         };
-        let mut domains = self.facts.map(|facts| of(&self.key, facts, expired)).unwrap_or_default();
+        let own = self.facts.map(|facts| of(&self.key, facts, expired, &self.declared));
+        let mut domains = own.unwrap_or_default();
         if let Some(status) = &self.input.fence.status {
             declared::keep_unread(&mut domains, graph, &self.key, &status.domains);
         }
         if stance.is_of_interest() {
             let peers = self.others().peers().filter_map(|peer| Some((peer, graph.fence(peer)?)));
             for (peer, facts) in peers {
-                others::share(&mut domains, of(peer, facts, &expiry::of_peer(facts, graph, now)));
+                let declared = Declared::of(peer, graph, settings.defaults.max_declared_hosts);
+                others::share(&mut domains, of(peer, facts, &expiry::of_peer(facts), &declared));
             }
             for composed in self.others().composed() {
                 others::compose(&mut domains, composed.hosts(&self.key.namespace, graph.registry()));
@@ -284,12 +288,11 @@ impl<'a> Situation<'a> {
         verdict: &Verdict,
         wake: Option<Timestamp>,
     ) -> Plan {
-        let Input { fence, graph, settings, now, .. } = self.input;
+        let Input { fence, graph, now, .. } = self.input;
         let goes = matches!(sidecar, SidecarAction::Delete | SidecarAction::GiveBack(_));
         let stays = self.own.is_some() && !goes;
-        let left_out = declared::left_out(graph, &self.key, settings.defaults.max_policy_hosts);
-        let (conflict, degraded) =
-            (self.contradiction(stance), conditions::degraded(fence, self.facts, left_out));
+        let degraded = conditions::degraded(fence, self.facts, self.declared.left_out);
+        let conflict = self.contradiction(stance);
         // What makes it not ready, or did, is told once.
         let reason = |condition| conditions::find(fence, condition).map(|old| old.reason.as_str());
         let twice = conflict.reason == verdict.reason

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 
 use super::slime;
-use crate::api::{DependencySource, RecyclingStrategy, Seconds, ServiceFence};
+use crate::api::{DependencySource, DomainStatus, RecyclingStrategy, Seconds, ServiceFence};
 use crate::graph::{Labels, Lifetime, PodSelection, Want, Wanted};
 
 /// Which pods a fence is for: by its own labels, or by the Service of its name, or (Slime's way, if it does not
@@ -22,7 +22,7 @@ pub(super) fn wants(fence: &ServiceFence) -> Vec<Want> {
     let spec = &fence.spec;
     let hosts = spec.host.iter().map(|(host, strategy)| Want {
         hosts: Wanted::parse(host),
-        lifetime: lifetime(strategy, fence),
+        lifetime: lifetime(host, strategy, fence),
         source: DependencySource::Spec,
     });
     let namespaces =
@@ -33,7 +33,7 @@ pub(super) fn wants(fence: &ServiceFence) -> Vec<Want> {
 }
 
 /// How long a host of the spec stays. Of several strategies the one that says least counts, as in Slime.
-fn lifetime(strategy: &RecyclingStrategy, fence: &ServiceFence) -> Lifetime {
+fn lifetime(host: &str, strategy: &RecyclingStrategy, fence: &ServiceFence) -> Lifetime {
     match (&strategy.stable, &strategy.deadline, &strategy.auto) {
         (None, Some(deadline), _) => Lifetime::Until(time(deadline.expire)),
         (None, None, Some(auto)) => {
@@ -43,10 +43,18 @@ fn lifetime(strategy: &RecyclingStrategy, fence: &ServiceFence) -> Lifetime {
             let Seconds { seconds, nanos } = auto.duration;
             let within = SignedDuration::from_secs(seconds)
                 .saturating_add(SignedDuration::from_nanos(i64::from(nanos)));
-            Lifetime::WhileCalled { within, base }
+            Lifetime::WhileCalled { within, base, over: is_over(host, fence) }
         }
         _ => Lifetime::Always,
     }
+}
+
+/// Whether the status says that the time of a host is over; what it says of another spec does not count.
+fn is_over(host: &str, fence: &ServiceFence) -> bool {
+    let status =
+        fence.status.as_ref().filter(|status| status.observed_generation == fence.metadata.generation);
+    let domain = status.and_then(|status| status.domains.get(host));
+    domain.is_some_and(|domain| domain.status == DomainStatus::Expired)
 }
 
 /// A time that is out of the calendar is at its end.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::callers::Identity;
 use super::policies::Policy;
 use super::routes::{Source, VirtualService};
-use super::{Graph, MeshConfig, ObjectKey, Pod, Service};
+use super::{Graph, Labels, MeshConfig, ObjectKey, Pod, Service};
 use crate::api::DependencySource;
 
 impl Graph {
@@ -19,9 +19,10 @@ impl Graph {
         let of_routes = routed.into_iter().map(|host| (host, DependencySource::VirtualService));
         let hosts = self.mesh_config.iter().flat_map(|config| &config.hosts);
         let of_mesh = hosts.map(|host| (host.clone(), DependencySource::MeshConfig));
-        let of_rules = self.ruled(&fence.namespace).into_iter();
+        let of_rules = self.hosts_by_rules(fence).into_iter();
         let of_rules = of_rules.map(|host| (host, DependencySource::DestinationRule));
-        let extended = self.extended(fence).into_iter().map(|host| (host, DependencySource::EnvoyFilter));
+        let extended =
+            self.hosts_by_extensions(fence).into_iter().map(|host| (host, DependencySource::EnvoyFilter));
         let named = named.map(|host| (host, DependencySource::Policy));
         named.chain(of_mesh).chain(of_routes).chain(of_rules).chain(extended).collect()
     }
@@ -115,12 +116,15 @@ impl Graph {
 
     /// Whether a route is for pods of a fence.
     pub(super) fn is_caller(&self, fence: &ObjectKey, source: &Source) -> bool {
-        if source.namespace.as_ref().is_some_and(|namespace| *namespace != fence.namespace) {
-            return false;
-        }
-        let selected = self.fences.get(fence).and_then(|facts| facts.labels.as_ref());
-        let mut labels = self.workloads.of_fence(fence).map(|pod| &pod.labels).chain(selected);
-        source.labels.is_empty() || labels.any(|labels| labels.satisfy(&source.labels))
+        source.namespace.as_ref().is_none_or(|namespace| *namespace == fence.namespace)
+            && self.has_pods(fence, &source.labels)
+    }
+
+    /// Whether pods of a fence, or those that it asks for, have these labels.
+    pub(super) fn has_pods(&self, fence: &ObjectKey, with: &Labels) -> bool {
+        let asked = self.fences.get(fence).and_then(|facts| facts.labels.as_ref());
+        let mut all = self.workloads.labels_of(fence).chain(asked);
+        with.is_empty() || all.any(|labels| labels.satisfy(with))
     }
 
     pub(super) fn apply_virtual_service(&mut self, service: VirtualService) -> BTreeSet<ObjectKey> {
@@ -135,7 +139,7 @@ impl Graph {
         for either in [before, self.routes.get(&key)].into_iter().flatten() {
             affected.extend(self.importing(&either));
             affected.extend(self.named_behind_route(&either));
-            affected.extend(self.ruling_route(&either));
+            affected.extend(self.fences_by_rules_for(self.destinations(&either)));
         }
         affected
     }
@@ -145,7 +149,7 @@ impl Graph {
         if let Some(old) = self.routes.get(key) {
             affected.extend(self.importing(&old));
             affected.extend(self.named_behind_route(&old));
-            affected.extend(self.ruling_route(&old));
+            affected.extend(self.fences_by_rules_for(self.destinations(&old)));
         }
         self.routes.remove(key);
         affected

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::names::is_wildcard;
 use super::namespaced::Namespaced;
 use super::relation::Relation;
-use super::routes::VirtualService;
 use super::{DefaultExport, ExportTo, Graph, Labels, MeshWide, ObjectKey, Registry};
 
 /// What matters of a `DestinationRule`.
@@ -20,14 +19,17 @@ pub struct DestinationRule {
     pub subsets: Vec<(Arc<str>, Labels)>,
     /// Whether it says that proxies speak another TLS to the host than among each other, or none.
     pub own_tls: bool,
+    /// Labels of the pods of its namespace that alone go by it; none: all who see it.
+    pub selector: Labels,
     /// Who sees it.
     pub export_to: ExportTo,
 }
 
-/// All of them, and which of them some callers go by and the global proxy does not.
+/// All of them, and which of them some callers may go by and the global proxy does not.
 ///
-/// istiod takes the one of the caller's namespace, or else of the host's, or else of the root namespace (Istio 1.31,
-/// `PushContext.destinationRule`). So the one of a caller's namespace for a host of another is that namespace's own affair.
+/// istiod takes the one of the caller's namespace, or else of the host's, or else of the root namespace; one with a selector is
+/// for its own namespace alone (Istio 1.31, `PushContext.destinationRule`). So the one of a caller's namespace for a host of
+/// another is that namespace's own affair.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DestinationRules {
     global_proxy: Arc<str>,
@@ -35,7 +37,7 @@ pub(super) struct DestinationRules {
     /// Who sees what does not say who does.
     default_export: DefaultExport,
     all: Namespaced<DestinationRule>,
-    /// A namespace → those that only it goes by, perhaps.
+    /// A namespace → those that it may go by and the global proxy may not.
     by_caller: Relation<Arc<str>, ObjectKey>,
     /// A host → the same.
     by_host: Relation<Arc<str>, ObjectKey>,
@@ -97,21 +99,26 @@ impl DestinationRules {
         self.by_host.remove(&old.host, key);
     }
 
-    /// The namespaces that may be the only ones to go by a rule. One with a wildcard is for too much to list it all.
+    /// The namespaces that may go by a rule that the global proxy does not go by. One with a wildcard is for too much to list
+    /// it all.
     fn callers(&self, rule: &DestinationRule, registry: &Registry) -> BTreeSet<Arc<str>> {
         if is_wildcard(&rule.host) || (rule.subsets.is_empty() && !rule.own_tls) {
             return BTreeSet::new();
         }
         let own = &rule.key.namespace;
-        let is_known_elsewhere =
-            *own == self.root || *own == self.global_proxy || registry.is_service_in(&rule.host, own);
-        let own_alone = Some(own).filter(|_| !is_known_elsewhere);
-        self.hidden(rule).chain(own_alone).cloned().collect()
+        let hidden = rule.export_to.hidden_from(&self.global_proxy, own, self.default_export);
+        // Most are for Services of their own namespace, and everybody goes by them.
+        let is_plain = rule.selector.is_empty() && registry.is_service_in(&rule.host, own);
+        let own = Some(own).filter(|own| **own != self.global_proxy && !is_plain);
+        hidden.chain(own).cloned().collect()
     }
 
-    /// The namespaces that see a rule that the global proxy does not see.
-    fn hidden<'a>(&self, rule: &'a DestinationRule) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
-        rule.export_to.hidden_from(&self.global_proxy, &rule.key.namespace, self.default_export)
+    /// Whether workloads of a namespace go by a rule, if they are those that it selects. `of_host`: whether it is of the host's
+    /// namespace.
+    fn is_in_force(&self, rule: &DestinationRule, namespace: &str, of_host: bool) -> bool {
+        let own = &rule.key.namespace;
+        rule.export_to.includes(namespace, own, self.default_export)
+            && (**own == *namespace || (rule.selector.is_empty() && (*own == self.root || of_host)))
     }
 }
 
@@ -124,57 +131,72 @@ impl Graph {
     pub(super) fn apply_rule(&mut self, rule: DestinationRule) -> BTreeSet<ObjectKey> {
         let key = rule.key.clone();
         let before = self.rules.all.get(&key).cloned();
-        let mut affected = self.going_by(&key);
+        let mut affected = self.fences_of_rule(&key);
         self.rules.apply(rule, &self.registry);
-        if before.as_ref() == self.rules.all.get(&key) {
+        if before.zip(self.rules.get(&key)).is_some_and(|(before, after)| before.is_for_the_same(after)) {
             return BTreeSet::new();
         }
-        affected.extend(self.going_by(&key));
+        affected.extend(self.fences_of_rule(&key));
         affected
     }
 
     pub(super) fn remove_rule(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
-        let affected = self.going_by(key);
+        let affected = self.fences_of_rule(key);
         self.rules.remove(key, &self.registry);
         affected
     }
 
-    /// The fences of the namespaces that may be the only ones to go by a rule.
-    fn going_by(&self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+    /// The fences whose pods may go by a rule that the global proxy does not go by.
+    fn fences_of_rule(&self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
         let Some(rule) = self.rules.get(key) else { return BTreeSet::new() };
         let namespaces = self.rules.callers(rule, &self.registry);
-        namespaces.iter().flat_map(|namespace| self.fences.in_namespace(namespace)).cloned().collect()
+        let fences = namespaces.iter().flat_map(|namespace| self.fences.in_namespace(namespace));
+        fences.filter(|fence| self.has_pods(fence, &rule.selector)).cloned().collect()
     }
 
-    /// The hosts that the workloads of a namespace call by rules that the global proxy does not know, and those whose calls are
-    /// sent there: a first call that took the detour would end where there is no such subset, or in another TLS.
-    pub(super) fn ruled(&self, namespace: &str) -> BTreeSet<Arc<str>> {
-        let keys = self.rules.by_caller.of(namespace);
-        let rules = keys.filter_map(|key| self.rules.get(key)).filter(|rule| self.is_own(rule, namespace));
-        let hosts: BTreeSet<_> = rules.map(|rule| rule.host.clone()).collect();
-        self.and_routed_there(hosts)
+    /// The hosts that the pods of a fence call by rules that the global proxy does not go by, and those whose calls are sent there:
+    /// a first call that took the detour would end where there is no such subset, or in another TLS.
+    pub(super) fn hosts_by_rules(&self, fence: &ObjectKey) -> BTreeSet<Arc<str>> {
+        let rules = self.rules.by_caller.of(&fence.namespace).filter_map(|key| self.rules.get(key));
+        let own = rules.filter(|rule| self.is_own(rule, fence));
+        self.and_routed_there(own.map(|rule| rule.host.clone()).collect())
     }
 
-    /// Whether only this namespace (and others that see it) goes by a rule, and its calls would fare otherwise without it.
-    /// Subsets matter where a route leads to them.
-    fn is_own(&self, rule: &DestinationRule, namespace: &str) -> bool {
-        let elsewhere = || self.registry.definers_of(&rule.host).all(|own| *own != rule.key.namespace);
-        (rule.own_tls || self.routes.is_destination(&rule.host))
-            && (self.rules.hidden(rule).any(|hidden| **hidden == *namespace) || elsewhere())
+    /// Whether pods of a fence go by a rule, the global proxy does not, and that makes a difference: subsets do where a route
+    /// leads to them.
+    fn is_own(&self, rule: &DestinationRule, fence: &ObjectKey) -> bool {
+        let (rules, own) = (&self.rules, &rule.key.namespace);
+        let of_host = || self.registry.definers_of(&rule.host).any(|definer| definer == own);
+        let of_nobody_else = || self.registry.definers_of(&rule.host).all(|definer| definer == own);
+        self.registry.contains(&rule.host)
+            && (rule.own_tls || self.routes.is_destination(&rule.host))
+            && rules.is_in_force(rule, &fence.namespace, of_host())
+            && !rules.is_in_force(rule, &rules.global_proxy, of_nobody_else())
+            && self.has_pods(fence, &rule.selector)
     }
 
-    /// The fences that may call `host`, or what it is routed to, by rules that the global proxy does not know.
-    pub(super) fn ruling(&self, host: &str) -> BTreeSet<ObjectKey> {
+    /// The fences that may call `host`, or what it is routed to, by rules that the global proxy does not go by.
+    pub(super) fn fences_by_rules(&self, host: &str) -> BTreeSet<ObjectKey> {
         let destinations = self.routes.of_host(host).flat_map(|service| self.destinations(service));
-        destinations.chain([host.into()]).flat_map(|host| self.ruling_just(&host)).collect()
+        self.fences_by_rules_for(destinations.chain([host.into()]))
     }
 
-    /// The same for the destinations of a `VirtualService`.
-    pub(super) fn ruling_route(&self, service: &VirtualService) -> BTreeSet<ObjectKey> {
-        self.destinations(service).iter().flat_map(|host| self.ruling_just(host)).collect()
+    /// The same for any of these hosts, wherever its calls come from.
+    pub(super) fn fences_by_rules_for(
+        &self,
+        hosts: impl IntoIterator<Item = Arc<str>>,
+    ) -> BTreeSet<ObjectKey> {
+        let hosts: BTreeSet<_> = hosts.into_iter().collect();
+        let keys = hosts.iter().flat_map(|host| self.rules.by_host.of(host));
+        keys.flat_map(|key| self.fences_of_rule(key)).collect()
     }
+}
 
-    fn ruling_just(&self, host: &str) -> BTreeSet<ObjectKey> {
-        self.rules.by_host.of(host).flat_map(|key| self.going_by(key)).collect()
+impl DestinationRule {
+    /// Whether it makes the same difference as `other`: which labels a subset has makes none.
+    fn is_for_the_same(&self, other: &Self) -> bool {
+        let terms = |rule: &Self| (rule.host.clone(), rule.own_tls, rule.subsets.is_empty());
+        terms(self) == terms(other)
+            && (&self.selector, &self.export_to) == (&other.selector, &other.export_to)
     }
 }

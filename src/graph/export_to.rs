@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The namespaces that see a Service, a `ServiceEntry` or a `VirtualService`.
+/// The namespaces that see a Service, a `ServiceEntry`, a `VirtualService` or a `DestinationRule`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ExportTo {
     /// Those that the mesh configuration says of objects that say nothing ([`DefaultExport`]).

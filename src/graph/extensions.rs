@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::names::{HostNames, wildcards};
 use super::namespaced::Namespaced;
 use super::relation::Relation;
 use super::routes::Source;
@@ -24,6 +25,8 @@ pub(super) struct Extensions {
     all: Namespaced<Extension>,
     /// Host → those that name it.
     by_host: Relation<Arc<str>, ObjectKey>,
+    /// The hosts of `by_host`.
+    names: HostNames,
 }
 
 impl Extensions {
@@ -31,6 +34,7 @@ impl Extensions {
         self.remove(&extension.key);
         for host in &extension.hosts {
             self.by_host.insert(host.clone(), extension.key.clone());
+            self.names.insert(host.clone());
         }
         // What names nothing is as good as none.
         if !extension.hosts.is_empty() {
@@ -42,7 +46,18 @@ impl Extensions {
         let Some(old) = self.all.remove(key) else { return };
         for host in &old.hosts {
             self.by_host.remove(host, key);
+            if self.by_host.key(&**host).is_none() {
+                self.names.remove(host);
+            }
         }
+    }
+
+    /// Those that name `host`, a wildcard that covers it, or what it covers.
+    fn naming(&self, host: &str) -> impl Iterator<Item = &Extension> {
+        let covering = wildcards(host).flat_map(|name| self.by_host.of(name.as_str()));
+        let covered = self.names.covered_by(host).flat_map(|name| self.by_host.of(name));
+        let keys = self.by_host.of(host).chain(covering).chain(covered);
+        keys.filter_map(|key| self.all.get(key)).map(Arc::as_ref)
     }
 }
 
@@ -60,17 +75,17 @@ impl Graph {
         if before == after {
             return BTreeSet::new();
         }
-        before.iter().chain(&after).flat_map(|extension| self.extended_by(extension)).collect()
+        before.iter().chain(&after).flat_map(|extension| self.fences_of_extension(extension)).collect()
     }
 
     pub(super) fn remove_extension(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
         let Some(old) = self.extensions.all.get(key).cloned() else { return BTreeSet::new() };
         self.extensions.remove(key);
-        self.extended_by(&old)
+        self.fences_of_extension(&old)
     }
 
     /// The hosts that the proxies of a fence's pods call by themselves.
-    pub(super) fn extended(&self, fence: &ObjectKey) -> BTreeSet<Arc<str>> {
+    pub(super) fn hosts_by_extensions(&self, fence: &ObjectKey) -> BTreeSet<Arc<str>> {
         let root = &*self.mesh_wide.root_namespace;
         let elsewhere = Some(root).filter(|root| *root != &*fence.namespace);
         let all = [Some(&*fence.namespace), elsewhere].into_iter().flatten();
@@ -80,12 +95,11 @@ impl Graph {
     }
 
     /// The fences of whose pods the proxies are extended by what names a host.
-    pub(super) fn extended_with(&self, host: &str) -> BTreeSet<ObjectKey> {
-        let naming = self.extensions.by_host.of(host).filter_map(|key| self.extensions.all.get(key));
-        naming.flat_map(|extension| self.extended_by(extension)).collect()
+    pub(super) fn fences_by_extensions(&self, host: &str) -> BTreeSet<ObjectKey> {
+        self.extensions.naming(host).flat_map(|extension| self.fences_of_extension(extension)).collect()
     }
 
-    fn extended_by(&self, extension: &Extension) -> BTreeSet<ObjectKey> {
+    fn fences_of_extension(&self, extension: &Extension) -> BTreeSet<ObjectKey> {
         self.callers_by(&self.workloads_of(extension)).cloned().collect()
     }
 

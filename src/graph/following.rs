@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::names::overlap;
 use super::registry::RegistryChange;
 use super::want::{Wanted, label_word, namespace_word};
-use super::{Graph, Labels, ObjectKey, PodSelection, Service, ServiceEntry};
+use super::{Graph, Labels, MeshConfig, ObjectKey, PodSelection, Service, ServiceEntry};
 
 /// The longest value of a label in Kubernetes.
 const MAX_LABEL_VALUE: usize = 63;
@@ -99,7 +100,8 @@ impl Graph {
         let hosts = self.registry.concerned_by(hosts);
         let all: Vec<_> = hosts.iter().map(|host| self.registry.same_as(host)).collect();
         let asked_by_all = |host: &Arc<str>| {
-            self.mesh_config().is_some_and(|config| config.hosts.contains(host))
+            let named = |config: &MeshConfig| config.hosts.iter().any(|named| overlap(named, host));
+            self.mesh_config().is_some_and(named)
                 || self.mesh_wide.wants.iter().any(|want| want.hosts.concerns(host, namespace))
         };
         if all.iter().flatten().any(asked_by_all) {
@@ -109,8 +111,8 @@ impl Graph {
         // A learned host itself stays as it was found; its other names come and go.
         let named = all.iter().filter(|names| names.len() > 1).flatten();
         let routed = all.iter().flatten().flat_map(|host| {
-            let (ruling, extended) = (self.ruling(host), self.extended_with(host));
-            self.routed_to(host).into_iter().chain(ruling).chain(extended)
+            let (by_rules, by_extensions) = (self.fences_by_rules(host), self.fences_by_extensions(host));
+            self.routed_to(host).into_iter().chain(by_rules).chain(by_extensions)
         });
         let composed = hosts.iter().flat_map(|host| self.composed_with(host));
         let knowing = named.flat_map(|host| self.fences.knowing(host));

@@ -10,6 +10,11 @@ pub(super) fn is_covered_by(host: &str, name: &str) -> bool {
     host == name || ending(name).is_some_and(|ending| host.len() > ending.len() && host.ends_with(ending))
 }
 
+/// Whether one of two names is the other, or stands for it.
+pub(super) fn overlap(one: &str, other: &str) -> bool {
+    is_covered_by(one, other) || is_covered_by(other, one)
+}
+
 /// `.example.com` of `*.example.com`.
 fn ending(name: &str) -> Option<&str> {
     name.starts_with(WILDCARD).then(|| &name[1..])

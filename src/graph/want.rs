@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Labels;
-use super::names::is_covered_by;
+use super::names::overlap;
+use super::{Known, Labels};
 use crate::api::DependencySource;
 
 /// What somebody asks for without a call having been seen, until when, and who does.
@@ -29,7 +29,7 @@ pub enum Wanted {
 }
 
 /// How long something is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
     /// For as long as it is asked for.
     Always,
@@ -41,6 +41,8 @@ pub enum Lifetime {
         within: SignedDuration,
         /// What counts as the first call.
         base: Timestamp,
+        /// Whether the fence's status says that it was not.
+        over: bool,
     },
 }
 
@@ -82,10 +84,17 @@ impl Wanted {
         }
     }
 
+    /// Whether a call of a host that was learned is one of what is asked for.
+    #[must_use]
+    pub fn includes(&self, host: &str, known: &Known) -> bool {
+        let mut namespaces = known.namespaces.iter();
+        self.concerns(host, None) || namespaces.any(|namespace| self.concerns(host, Some(namespace)))
+    }
+
     /// Whether it makes a difference to it that `host` comes or goes.
     pub(super) fn concerns(&self, host: &str, namespace: Option<&str>) -> bool {
         match self {
-            Self::Host(want) => is_covered_by(host, want) || is_covered_by(want, host),
+            Self::Host(want) => overlap(host, want),
             Self::Namespace(want) => namespace == Some(want),
             Self::Labels(_) => false,
         }

@@ -4,6 +4,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::PolicySelector;
+
 /// The part of Istio's `DestinationRule` that tells the subsets of a host, and what TLS is spoken to it.
 #[derive(CustomResource, Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[kube(
@@ -24,6 +26,9 @@ pub struct DestinationRuleSpec {
     /// How it is called.
     #[serde(default)]
     pub traffic_policy: TrafficPolicy,
+    /// The pods of its namespace that alone go by it.
+    #[serde(default)]
+    pub workload_selector: Option<PolicySelector>,
     /// Who sees it.
     #[serde(default)]
     pub export_to: Vec<String>,

@@ -76,7 +76,7 @@ sds_config:
 
 {{/* The operator's configuration file. */}}
 {{- define "palisade.config" -}}
-{{- $fence := pick .Values.fence "mode" "sidecarPolicy" "serviceLabelKey" "stableHost" "domainAliases" "maxPolicyHosts" "retention" "maxHosts" "learnNamespaces" -}}
+{{- $fence := pick .Values.fence "mode" "sidecarPolicy" "serviceLabelKey" "stableHost" "domainAliases" "maxDeclaredHosts" "retention" "maxHosts" "learnNamespaces" -}}
 {{- $fence = set $fence "systemNamespaces" (append .Values.fence.systemNamespaces .Release.Namespace | uniq) -}}
 {{- $asked := .Values.prometheus -}}
 {{- $prometheus := pick $asked "url" "interval" "timeout" "window" "history" "heartbeat" "headers" "queries" -}}

@@ -9,4 +9,4 @@ pub(super) use asked::{Asked, Questions};
 pub(super) use reconcile::run;
 pub use reconcile::{LimiterContext, reconcile};
 pub use watch::LimiterCaches;
-pub(super) use watch::{KINDS, limiter_of, watch};
+pub(super) use watch::{KINDS, watch};

@@ -73,7 +73,7 @@ const FILTERS: Kind<EnvoyFilter> = Kind {
 };
 
 /// The limiter for which an `EnvoyFilter` was written, by us or by Slime.
-pub(in crate::controllers) fn limiter_of(filter: &EnvoyFilter) -> Option<ObjectKey> {
+fn limiter_of(filter: &EnvoyFilter) -> Option<ObjectKey> {
     let ours = filter.owner_references().iter().find(|owner| {
         owner.controller == Some(true)
             && owner.kind == SmartLimiter::kind(&())

@@ -177,7 +177,7 @@ fn a_policy_that_declares_too_much_is_cut_and_that_is_said() {
         sidecar: world.sidecar.as_ref(),
         graph: &world.graph,
         settings: &Settings {
-            defaults: Defaults { max_policy_hosts: 1, ..Defaults::default() },
+            defaults: Defaults { max_declared_hosts: 1, ..Defaults::default() },
             ..settings()
         },
         open_all: false,
@@ -187,6 +187,6 @@ fn a_policy_that_declares_too_much_is_cut_and_that_is_said() {
     let status = plan(&input).status;
     assert_eq!(status.domains.keys().collect::<Vec<_>>(), ["desk.bank.svc.cluster.local"]);
     let degraded = status.conditions.iter().find(|condition| condition.type_ == DEGRADED).unwrap();
-    assert_eq!((&*degraded.status, &*degraded.reason), ("True", reasons::POLICY_LIMIT));
-    assert!(degraded.message.contains("of 1 hosts more"), "{}", degraded.message);
+    assert_eq!((&*degraded.status, &*degraded.reason), ("True", reasons::DECLARED_LIMIT));
+    assert!(degraded.message.contains("declare 1 hosts more"), "{}", degraded.message);
 }

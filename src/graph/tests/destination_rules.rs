@@ -29,29 +29,55 @@ fn ruled(graph: &Graph, fence: &str) -> Vec<String> {
     of_rules.map(|(host, _)| host.to_string()).collect()
 }
 
-#[test]
-fn a_rule_that_only_the_callers_namespace_goes_by_lists_its_host_and_what_is_sent_there() {
+/// What, the rule, and the hosts that it lists for the clients of web and of shop.
+type Case = (&'static str, DestinationRule, Vec<&'static str>, Vec<&'static str>);
+
+fn cases() -> Vec<Case> {
     let subsets = || rule("web/reviews", REVIEWS, Some("v1"), false);
     let hidden = |words: &str| {
         let export_to = ExportTo::parse([words], "shop");
         DestinationRule { export_to, ..rule("shop/reviews", "reviews", Some("v1"), false) }
     };
+    let exported = |name: &str, words: &str| {
+        let export_to = ExportTo::parse([words], key(name).namespace.as_ref());
+        DestinationRule { export_to, ..rule(name, REVIEWS, None, true) }
+    };
+    let selecting = |name: &str, selector: &str| DestinationRule {
+        selector: labels(selector),
+        ..rule(name, REVIEWS, None, true)
+    };
     let both = vec![RATINGS, REVIEWS];
-    let cases = [
+    vec![
         ("subsets", subsets(), both.clone(), vec![]),
         ("another TLS", rule("web/reviews", REVIEWS, None, true), both.clone(), vec![]),
         ("neither", rule("web/reviews", REVIEWS, None, false), vec![], vec![]),
         ("subsets to which no route leads", rule("web/r", RATINGS, Some("v1"), false), vec![], vec![]),
         ("the host's namespace", rule("shop/reviews", "reviews", Some("v1"), true), vec![], vec![]),
         ("the host's, for itself alone", hidden("."), vec![], both.clone()),
-        ("the host's, for the caller", hidden("web"), both, vec![]),
+        ("the host's, for the caller", hidden("web"), both.clone(), vec![]),
         ("a third namespace", rule("other/reviews", REVIEWS, Some("v1"), true), vec![], vec![]),
         ("the root namespace", rule("istio-system/r", REVIEWS, Some("v1"), true), vec![], vec![]),
         ("an entry of the same namespace", rule("web/e", EXAMPLE, None, true), vec![], vec![]),
         ("an entry of another", rule("shop/e", EXAMPLE, None, true), vec![], vec![EXAMPLE]),
+        ("a host that nobody defines", rule("web/e", "no.such.host", None, true), vec![], vec![]),
+        ("a third namespace, for the caller", exported("other/reviews", "web"), vec![], vec![]),
+        ("the root namespace, for the caller", exported("istio-system/r", "web"), both.clone(), vec![]),
+        ("the caller's, which does not see it", exported("web/reviews", "other"), vec![], vec![]),
+        ("the caller's pods", selecting("web/reviews", "app=client"), both.clone(), vec![]),
+        ("others of the caller's namespace", selecting("web/reviews", "app=other"), vec![], vec![]),
+        (
+            "the host's namespace, for some of its pods",
+            selecting("shop/reviews", "app=client"),
+            vec![],
+            both.clone(),
+        ),
         ("too many hosts to name", rule("web/all", "*.shop.svc.cluster.local", None, true), vec![], vec![]),
-    ];
-    for (what, rule, of_web, of_shop) in cases {
+    ]
+}
+
+#[test]
+fn a_rule_that_only_the_callers_namespace_goes_by_lists_its_host_and_what_is_sent_there() {
+    for (what, rule, of_web, of_shop) in cases() {
         let mut graph = shop_and_client();
         let mut touched: BTreeSet<_> =
             touched(&mut graph, Change::DestinationRule(rule.clone())).into_iter().collect();
@@ -85,6 +111,7 @@ fn strings(hosts: &[&str]) -> Vec<String> {
 #[test]
 fn a_route_to_a_subset_that_comes_or_goes_names_who_has_the_subset() {
     let mut graph = shop_and_client();
+    take(&mut graph, [service("mesh/egress", "app=egress")]);
     take(&mut graph, [Change::DestinationRule(rule("web/egress", EGRESS, Some("v1"), false))]);
     assert_eq!(ruled(&graph, "web/client"), [""; 0]);
     let route = || virtual_service("web/reviews", &[REVIEWS], &[], &["web/egress"]);
@@ -94,6 +121,20 @@ fn a_route_to_a_subset_that_comes_or_goes_names_who_has_the_subset() {
     assert_eq!(ruled(&graph, "web/client"), [EGRESS, REVIEWS]);
     assert_eq!(touched(&mut graph, Change::VirtualServiceGone(key("web/egress"))), ["web/client"]);
     assert_eq!(ruled(&graph, "web/client"), [""; 0]);
+}
+
+#[test]
+fn other_labels_of_a_subset_make_no_difference() {
+    let mut graph = shop_and_client();
+    let first = rule("web/reviews", REVIEWS, Some("v1"), false);
+    take(&mut graph, [Change::DestinationRule(first.clone())]);
+    let subsets = vec![("v2".into(), labels("version=2"))];
+    assert_eq!(
+        touched(&mut graph, Change::DestinationRule(DestinationRule { subsets, ..first.clone() })),
+        [""; 0]
+    );
+    let none = DestinationRule { subsets: Vec::new(), ..first };
+    assert_eq!(touched(&mut graph, Change::DestinationRule(none)), ["web/client"]);
 }
 
 #[test]

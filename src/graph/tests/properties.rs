@@ -218,7 +218,9 @@ fn own_view(graph: &Graph, key: &ObjectKey) -> String {
         graph.registry().headless_in(&key.namespace).map(|host| host.to_string()).collect();
     let pods: BTreeMap<_, _> =
         graph.workloads().of_fence(key).map(|pod| (&pod.key, (&pod.labels, pod.proxy))).collect();
-    let around = (pods, graph.declared(key), graph.namespace(&key.namespace), headless, hidden);
+    let declared = graph.declared(key).into_iter();
+    let declared: Vec<_> = declared.map(|(host, source)| (registry.resolve(&host), host, source)).collect();
+    let around = (pods, declared, graph.namespace(&key.namespace), headless, hidden);
     let over: Vec<_> = graph.foreign_over(key).map(|foreign| &foreign.key).collect();
     let default = graph.default_sidecar(key);
     let hosts = default.map(|foreign| foreign.hosts(&key.namespace, graph.registry()).collect::<Vec<_>>());

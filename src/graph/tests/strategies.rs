@@ -1,6 +1,5 @@
 //! What a mesh may be told, at random.
 
-use super::properties::HOSTS;
 use super::*;
 use crate::graph::{Backend, DestinationRule, Extension, GatewayRoute, RouteKind, Source, VirtualService};
 
@@ -109,14 +108,22 @@ fn some_rule() -> impl Strategy<Value = DestinationRule> {
     let key = prop::sample::select(vec!["shop/a", "other/a", "other/b", "root/a"]).prop_map(key);
     let host = prop::sample::select(vec!["reviews", REVIEWS, EXAMPLE, "*.example.com"]).prop_map(Arc::from);
     let subsets = prop::collection::vec(Just(("v1".into(), labels("version=v1"))), 0..=1);
-    (key, host, subsets, any::<bool>(), some_export()).prop_map(|(key, host, subsets, own_tls, export_to)| {
-        DestinationRule { key, host, subsets, own_tls, export_to }
-    })
+    (key, host, subsets, any::<bool>(), some_labels(), some_export()).prop_map(
+        |(key, host, subsets, own_tls, selector, export_to)| DestinationRule {
+            key,
+            host,
+            subsets,
+            own_tls,
+            selector,
+            export_to,
+        },
+    )
 }
 
 fn some_extension() -> impl Strategy<Value = Extension> {
     let key = prop::sample::select(vec!["shop/a", "other/a", "root/a"]).prop_map(key);
-    let hosts = prop::sample::subsequence(HOSTS.map(Arc::from).to_vec(), 0..=2);
+    let hosts = [REVIEWS, EXAMPLE, "*.example.com", "no.such.host"].map(Arc::from);
+    let hosts = prop::sample::subsequence(hosts.to_vec(), 0..=2);
     (key, some_labels(), hosts).prop_map(|(key, selector, hosts)| Extension { key, selector, hosts })
 }
 
@@ -150,7 +157,8 @@ fn some_sidecar() -> impl Strategy<Value = Sidecar> {
 fn some_mesh_config() -> impl Strategy<Value = MeshConfig> {
     let export =
         || prop::sample::select(vec![DefaultExport::Everyone, DefaultExport::Own, DefaultExport::Nobody]);
-    let hosts = prop::sample::subsequence(HOSTS.to_vec(), 0..=2);
+    let hosts = [REVIEWS, RATINGS, "*.example.com", "api.example.com"];
+    let hosts = prop::sample::subsequence(hosts.to_vec(), 0..=2);
     (hosts, any::<bool>(), export(), export(), export()).prop_map(
         |(hosts, registry_only, services_export, virtual_services_export, destination_rules_export)| {
             MeshConfig {

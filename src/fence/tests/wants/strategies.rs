@@ -136,6 +136,30 @@ fn an_automatic_host_that_is_over_stays_so_until_it_is_called_also_without_the_s
 }
 
 #[test]
+fn a_strategy_that_is_new_is_not_over_by_what_was_said_of_another() {
+    let mut world = automatic(deadline(Timestamp::UNIX_EPOCH));
+    assert_eq!(status(&world), DomainStatus::Expired);
+    world.now += HOUR * 1000;
+    world.fence.metadata.generation = Some(2);
+    world.edit(|spec| spec.host = BTreeMap::from([(REVIEWS.to_owned(), auto(60))]));
+    assert_eq!(status(&world), DomainStatus::Active, "nobody would see its calls");
+}
+
+#[test]
+fn an_automatic_namespace_or_wildcard_stays_while_one_of_its_hosts_is_called() {
+    for (name, host) in [("bank/*", "vault.bank.svc.cluster.local"), ("*.example.com", "api.example.com")] {
+        let mut world = automatic(auto(60));
+        world.edit(|spec| spec.host = BTreeMap::from([(name.to_owned(), auto(60))]));
+        world.tell([entry("shop/e", "api.example.com"), service("bank/vault")]);
+        let made = world.now;
+        let status = |world: &World| world.plan().status.domains[name].status;
+        assert_eq!(status(&watched(&world, made + HOUR)), DomainStatus::Expired, "{name}: never called");
+        world.call(host);
+        assert_eq!(status(&watched(&world, made + HOUR)), DomainStatus::Active, "{name}");
+    }
+}
+
+#[test]
 fn a_call_that_the_spec_tells_of_counts() {
     let called = World::new().now + HOUR;
     let world =
@@ -145,18 +169,21 @@ fn a_call_that_the_spec_tells_of_counts() {
 }
 
 #[test]
-fn of_fences_that_share_pods_each_has_its_automatic_hosts_leave() {
+fn an_automatic_host_of_a_fence_for_the_same_pods_is_over_when_that_says_so() {
     let mut world = automatic(auto(60));
     let made = world.now;
     let selection = PodSelection::Labels(Labels::from(labels("app=client")));
-    let want = Want {
+    let want = |over| Want {
         hosts: Wanted::Host(EXAMPLE.into()),
-        lifetime: Lifetime::WhileCalled { within: HOUR, base: made },
+        lifetime: Lifetime::WhileCalled { within: HOUR, base: made, over },
         source: DependencySource::Spec,
     };
-    let fence = Fence { key: key("shop/other"), selection, wants: vec![want], ..Fence::default() };
-    world.tell([entry("shop/www", EXAMPLE), Change::Fence(fence)]);
-    let listed = |world: &World| world.plan().status.domains.contains_key(EXAMPLE);
-    assert!(listed(&watched(&world, made + HOUR - SECOND)));
-    assert!(!listed(&watched(&world, made + HOUR)));
+    let mut listed = |over| {
+        let selection = selection.clone();
+        let fence = Fence { key: key("shop/other"), selection, wants: vec![want(over)], ..Fence::default() };
+        world.tell([entry("shop/www", EXAMPLE), Change::Fence(fence)]);
+        world.plan().status.domains.contains_key(EXAMPLE)
+    };
+    assert!(listed(false));
+    assert!(!listed(true), "the other fence's status says so");
 }
