@@ -9,8 +9,8 @@ use super::{ADOPTED, Egress, Scope, adoption, writers};
 use crate::api::ServiceFence;
 use crate::graph::{EgressHost, Foreign, Labels, Standing};
 use crate::istio::{
-    EgressListener, EgressProxy, Mode, OutboundTrafficPolicy, Port, PortSelector, REVISION, Sidecar,
-    SidecarSpec, WorkloadSelector,
+    ANALYZE_SUPPRESS, EgressListener, EgressProxy, Mode, OutboundTrafficPolicy, Port, PortSelector, REVISION,
+    Sidecar, SidecarSpec, WorkloadSelector,
 };
 
 /// The label that marks what Palisade wrote.
@@ -31,6 +31,8 @@ pub const WIDENED: &str = "palisade.io/widened";
 /// The annotation that says that calls to unknown destinations go where the next `Sidecar` of the pods has them go
 /// (`"true"`): that of a fence which is about to go.
 const GIVING_BACK: &str = "palisade.io/giving-back";
+/// What `istioctl analyze` says of every `egressProxy`: that it is deprecated and ignored. istiod heeds it (Istio 1.29 to 1.31).
+const DEPRECATED_EGRESS_PROXY: &str = "IST0002";
 /// The address of the egress listener to which nobody connects. An abstract socket leaves no file behind.
 pub const KEEP_BIND: &str = "unix://@palisade-keep";
 
@@ -128,10 +130,12 @@ pub(super) fn build(fence: &ServiceFence, content: &Content<'_>, proxy: &GlobalP
     let original = original.and_then(|spec| serde_json::to_string(spec).ok());
     let giving_back =
         (original.is_none() && !egress.diverted).then(|| (GIVING_BACK.to_owned(), "true".to_owned()));
+    // An adopted one is its owner's, and so is what `istioctl` is to say of it.
+    let silent =
+        original.is_none().then(|| (ANALYZE_SUPPRESS.to_owned(), DEPRECATED_EGRESS_PROXY.to_owned()));
     let original = original.map(|spec| (ADOPTED.to_owned(), spec));
-    let annotations: BTreeMap<_, _> =
-        annotations(egress).into_iter().chain(original).chain(giving_back).collect();
-    sidecar.metadata.annotations = Some(annotations).filter(|a| !a.is_empty());
+    let all = annotations(egress).into_iter().chain(original).chain(giving_back).chain(silent);
+    sidecar.metadata.annotations = Some(all.collect()).filter(|a: &BTreeMap<_, _>| !a.is_empty());
     sidecar.metadata.owner_references = fence.controller_owner_ref(&()).map(|owner| vec![owner]);
     sidecar
 }
@@ -182,7 +186,8 @@ fn annotations(egress: &Egress) -> BTreeMap<String, String> {
 /// Whether `current` already says all that `desired` does.
 pub(super) fn is_up_to_date(current: &Sidecar, desired: &Sidecar) -> bool {
     let has = |map: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>| {
-        wanted.iter().all(|(key, value)| map.get(key) == Some(value))
+        // What `istioctl` is to say is worth no write of its own.
+        wanted.iter().all(|(key, value)| map.get(key) == Some(value) || key == ANALYZE_SUPPRESS)
     };
     current.spec == desired.spec
         && desired.owner_references().iter().all(|owner| current.owner_references().contains(owner))

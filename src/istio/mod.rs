@@ -1,5 +1,6 @@
 //! The resources of Istio and the Gateway API that are read and written, with only the fields that matter here.
 
+mod analysis;
 mod authorization_policy;
 mod destination_rule;
 mod envoy_filter;
@@ -11,10 +12,13 @@ mod sidecar;
 mod virtual_service;
 mod workload_name;
 
+pub use analysis::ANALYZE_SUPPRESS;
 pub use authorization_policy::{
     AuthorizationPolicy, AuthorizationPolicySpec, Condition, From, PolicySelector, PolicyTarget, Rule, Source,
 };
-pub use destination_rule::{DestinationRule, DestinationRuleSpec, Subset};
+pub use destination_rule::{
+    ClientTls, DestinationRule, DestinationRuleSpec, PortSettings, Subset, TrafficPolicy,
+};
 pub use envoy_filter::{ConfigPatch, EnvoyFilter, EnvoyFilterSpec};
 pub use gateway_route::{
     GRPCRoute, GRPCRouteSpec, GatewayRoute, HTTPRoute, HTTPRouteSpec, Reference, RouteRule, RouteSpec,

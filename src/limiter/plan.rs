@@ -20,10 +20,12 @@ use super::target::Listeners;
 use crate::api::{Descriptor, LimiterSet, SmartLimiter, SmartLimiterSpec, reasons};
 use crate::fence::{MANAGED_BY, MANAGER};
 use crate::graph::{Graph, Labels, Limiter, ObjectKey};
-use crate::istio::{EnvoyFilter, EnvoyFilterSpec, REVISION, WorkloadSelector};
+use crate::istio::{ANALYZE_SUPPRESS, EnvoyFilter, EnvoyFilterSpec, REVISION, WorkloadSelector};
 
 /// The subset of all pods.
 const BASE: &str = "_base";
+/// What `istioctl analyze` says of every `EnvoyFilter`: that it depends on Envoy's inner workings.
+const INTERNAL: &str = "IST0133";
 /// When the limits of all pods are applied: after what has no priority. Those of subsets come one later.
 const PRIORITY: i32 = 10;
 
@@ -305,6 +307,8 @@ fn build(input: &Input<'_>, subset: &str, labels: &Labels, limits: &[Limit]) -> 
     let revision = limiter.labels().get(REVISION).map(|revision| (REVISION.to_owned(), revision.clone()));
     let labels = revision.into_iter().chain([(MANAGED_BY.to_owned(), MANAGER.to_owned())]);
     filter.metadata.labels = Some(labels.collect());
+    let silent = [(ANALYZE_SUPPRESS.to_owned(), INTERNAL.to_owned())];
+    filter.metadata.annotations = Some(silent.into());
     filter.metadata.owner_references = limiter.controller_owner_ref(&()).map(|owner| vec![owner]);
     filter
 }

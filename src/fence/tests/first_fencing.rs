@@ -1,6 +1,7 @@
 //! How a workload is fenced for the first time.
 
 use super::*;
+use crate::istio::ANALYZE_SUPPRESS;
 
 #[test]
 fn a_new_fence_routes_to_everything_until_the_catch_all_has_turned() {
@@ -14,6 +15,7 @@ fn a_new_fence_routes_to_everything_until_the_catch_all_has_turned() {
     kind: Sidecar
     metadata:
       annotations:
+        galley.istio.io/analyze-suppress: IST0002
         palisade.io/widened: "2026-01-01T12:00:00.25Z"
       labels:
         app.kubernetes.io/managed-by: palisade
@@ -93,6 +95,7 @@ fn an_empty_fence_routes_to_the_global_proxy_and_keeps_every_cluster_at_first() 
     kind: Sidecar
     metadata:
       annotations:
+        galley.istio.io/analyze-suppress: IST0002
         palisade.io/routes-removed: "2026-01-01T12:00:10.25Z"
       labels:
         app.kubernetes.io/managed-by: palisade
@@ -205,7 +208,10 @@ fn a_wide_sidecar_that_lost_its_annotation_waits_anew() {
     let (lost, again) = (world.now, world.now + SignedDuration::from_secs(10));
     let plan = world.step();
     assert_eq!((action(&plan), plan.wake), ("route: */*".to_owned(), Some(again)));
-    assert_eq!(applied(&plan).metadata.annotations, Some(labels(&format!("{WIDENED}={lost}"))));
+    assert_eq!(
+        applied(&plan).metadata.annotations,
+        Some(labels(&format!("{ANALYZE_SUPPRESS}=IST0002,{WIDENED}={lost}")))
+    );
     for early in [first, again - SignedDuration::from_millis(1)] {
         world.now = early;
         let plan = world.step();

@@ -1,5 +1,6 @@
 //! The mesh that all cases share: STRICT mTLS everywhere, and the chart installed.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -131,6 +132,36 @@ impl World {
     /// How often proxies have rejected what istiod sent them, as it was told.
     pub async fn rejections(&self) -> Result<f64> {
         self.mesh.metric(Component::Istiod, "pilot_total_xds_rejects", &[]).await
+    }
+
+    /// The proxies that have rejected something, each with how often.
+    pub async fn rejecting_proxies(&self) -> Result<BTreeMap<String, u64>> {
+        let mut rejecting = BTreeMap::new();
+        for pod in self.proxied_pods().await? {
+            // One that goes in this moment has nothing to say.
+            let Ok(stats) = self.mesh.stats(&pod, "update_rejected$").await else { continue };
+            let count = stats.values().sum::<u64>();
+            if count > 0 {
+                rejecting.insert(pod, count);
+            }
+        }
+        Ok(rejecting)
+    }
+
+    /// The pods that run with a proxy of the mesh.
+    async fn proxied_pods(&self) -> Result<Vec<String>> {
+        let line =
+            ["get", "pods", "--all-namespaces", "--field-selector=status.phase=Running", "--output=json"];
+        let pods: Value = serde_json::from_str(&self.mesh.kubectl(&line).await?)?;
+        let has_proxy = |pod: &&Value| {
+            let containers = ["containers", "initContainers"].map(|kind| pod["spec"][kind].as_array());
+            containers.into_iter().flatten().flatten().any(|container| container["name"] == "istio-proxy")
+        };
+        let name = |pod: &Value| {
+            let metadata = &pod["metadata"];
+            Some(format!("{}/{}", metadata["namespace"].as_str()?, metadata["name"].as_str()?))
+        };
+        Ok(pods["items"].as_array().into_iter().flatten().filter(has_proxy).filter_map(name).collect())
     }
 
     /// Deletes a fence, and waits until it is gone.
