@@ -61,7 +61,36 @@ pub fn headless(namespace: &str, name: &str, port: (&str, u16)) -> String {
     format!("{}\n---\n{service}", deployment(namespace, name, &container, ""))
 }
 
+/// Clients that are the pods of one Service: each has a Deployment and a `ServiceAccount` of its own, and pods labelled
+/// `app: service` and `version: name`.
+pub fn versions(namespace: &str, service: &str, names: &[&str]) -> String {
+    let one = |name: &&str| labelled(namespace, name, &format!("app: {service}, version: {name}"), "[]", "");
+    let service = service_of(namespace, service, "[{name: http, port: 8080}]", "");
+    names.iter().map(one).chain([service]).collect::<Vec<_>>().join("\n---\n")
+}
+
+/// A gateway without a Service: Deployment `name`, pods labelled `istio: name`.
+pub fn gateway(namespace: &str, name: &str) -> String {
+    format!(
+        "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  selector: {{matchLabels: {{istio: {name}}}}}
+  template:
+    metadata:
+      labels: {{istio: {name}, sidecar.istio.io/inject: 'true'}}
+      annotations: {{inject.istio.io/templates: gateway}}
+    spec: {{containers: [{{name: istio-proxy, image: auto}}]}}"
+    )
+}
+
 fn deployment(namespace: &str, name: &str, ports: &str, annotations: &str) -> String {
+    labelled(namespace, name, &format!("app: {name}"), ports, annotations)
+}
+
+fn labelled(namespace: &str, name: &str, labels: &str, ports: &str, annotations: &str) -> String {
     format!(
         "
 apiVersion: v1
@@ -72,9 +101,9 @@ apiVersion: apps/v1
 kind: Deployment
 metadata: {{name: {name}, namespace: {namespace}}}
 spec:
-  selector: {{matchLabels: {{app: {name}}}}}
+  selector: {{matchLabels: {{{labels}}}}}
   template:
-    metadata: {{labels: {{app: {name}}}, annotations: {{{annotations}}}}}
+    metadata: {{labels: {{{labels}}}, annotations: {{{annotations}}}}}
     spec:
       serviceAccountName: {name}
       containers: [{{name: {name}, image: bed-app, ports: {ports}}}]"

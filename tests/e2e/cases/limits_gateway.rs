@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::fixtures::{client, server};
+use crate::fixtures::{client, gateway, server};
 use crate::limited::{Limiter, admitted, limiter, until_limits};
 use crate::limits::nothing_was_rejected;
 use crate::world::World;
@@ -12,17 +12,6 @@ const CALLER: &str = "limits-gateway/client";
 const URL: &str = "http://edge:8080/";
 
 const EDGE: &str = "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: edge, namespace: limits-gateway}
-spec:
-  selector: {matchLabels: {istio: edge}}
-  template:
-    metadata:
-      labels: {istio: edge, sidecar.istio.io/inject: 'true'}
-      annotations: {inject.istio.io/templates: gateway}
-    spec: {containers: [{name: istio-proxy, image: auto}]}
----
 apiVersion: v1
 kind: Service
 metadata: {name: edge, namespace: limits-gateway}
@@ -49,7 +38,8 @@ spec:
 /// The case.
 pub async fn run(world: &World) -> Result<()> {
     world.mesh.namespace(NS, true).await?;
-    let manifests = [server(NS, "web", &[("http", 8080)]), client(NS, "client"), EDGE.to_owned()];
+    let manifests =
+        [server(NS, "web", &[("http", 8080)]), client(NS, "client"), gateway(NS, "edge"), EDGE.to_owned()];
     world.mesh.apply(&manifests.join("\n---\n")).await?;
     world.mesh.rollout(NS).await?;
     let quota = |number: u32, target: &str| {

@@ -44,6 +44,7 @@ mod rolling;
 mod routes;
 mod servers_gone;
 mod sidecar_logs;
+mod skipped;
 mod slime;
 mod steady;
 mod strict;
@@ -90,6 +91,7 @@ fn main() -> Result<()> {
         case("tracing", |world| tracing::run(world).boxed_local()),
         case("registry-only", |world| registry_only::run(world).boxed_local()),
         case("observe", |world| observe::run(world).boxed_local()),
+        case("skipped", |world| skipped::run(world).boxed_local()),
         case("conflict", |world| conflict::run(world).boxed_local()),
         case("analyze", |world| analyze::run(world).boxed_local()),
         case("external", |world| external::run(world).boxed_local()),
@@ -124,10 +126,13 @@ fn main() -> Result<()> {
     libtest_mimic::run(&arguments, cases).exit()
 }
 
-/// Runs a case, in which no Envoy may reject what istiod sends it.
+/// Runs a case, in which no Envoy may reject what istiod sends it, by its own word and by istiod's.
 async fn accepted(world: &World, run: Case) -> Result<()> {
-    let before = world.rejections().await?;
+    let (before, of_proxies) = (world.rejections().await?, world.rejecting_proxies().await?);
     run(world).await?;
+    let rejecting = world.rejecting_proxies().await?;
+    let news: Vec<_> = rejecting.iter().filter(|(pod, count)| of_proxies.get(*pod) != Some(*count)).collect();
+    ensure!(news.is_empty(), "proxies have rejected what istiod sent them: {news:?}");
     let after = world.rejections().await?;
     // An istiod that was started again counts anew.
     ensure!(after <= before, "proxies have rejected {} times what istiod sent them", after - before);

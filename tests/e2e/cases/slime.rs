@@ -1,11 +1,12 @@
 //! What Slime's users do, by the manifests that they have: revisions, hosts that the spec states, further names,
-//! ports that come later, a reset, and a pod of two Services.
+//! ports that come later, a reset, a Service of two callers, and a pod of two Services.
 
 use anyhow::{Context as _, Result, ensure};
 use bed::wait::until;
 use jiff::Timestamp;
+use serde_json::json;
 
-use crate::fixtures::{aliases, client, server};
+use crate::fixtures::{aliases, client, server, versions};
 use crate::world::{SOON, World};
 
 const NS: &str = "slime";
@@ -32,6 +33,7 @@ async fn visits(world: &World) -> Result<()> {
     further_names(world).await.context("further names")?;
     a_later_port(world).await.context("a port that comes later")?;
     a_reset(world).await.context("a reset")?;
+    two_callers(world).await.context("two callers that share a Service")?;
     two_services(world).await.context("a pod of two Services")
 }
 
@@ -162,13 +164,44 @@ async fn a_reset(world: &World) -> Result<()> {
     world.delete_fence(NS, "client").await
 }
 
-/// Both Services' fences learn what the pod calls; the older one carries.
+/// A fence that says nothing of pods is for those of the Service of its name; what one of them calls, all may.
+async fn two_callers(world: &World) -> Result<()> {
+    let callers = ["front-a", "front-b"];
+    world.mesh.apply(&versions(NS, "front", &callers)).await?;
+    world.mesh.rollout(NS).await?;
+    world.fence(NS, "front", "{enable: true}").await?;
+    for (caller, name) in callers.into_iter().zip(["details", "reviews"]) {
+        let (call, detour) =
+            world.watched_call(&format!("{NS}/{caller}"), &format!("http://{name}:8080/")).await?;
+        ensure!(detour, "{caller}'s first call of {name} did not go over the global proxy");
+        ensure!(call.name.as_deref() == Some(name), "{:?} answered", call.name);
+    }
+    world.until_routed(NS, "front", &[&*host(NS, "details"), &host(NS, "reviews")]).await?;
+    for caller in callers {
+        let pod = &format!("{NS}/{caller}");
+        for name in ["details", "reviews"] {
+            let url = &format!("http://{name}:8080/");
+            world.until_direct(pod, url).await?;
+            let identity = world.mesh.call(pod, url).await?.identity;
+            let own = identity.as_ref().is_some_and(|identity| identity.ends_with(&format!("/sa/{caller}")));
+            ensure!(own, "{name} sees {caller} as {identity:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Both Services' fences learn what the pod calls; the older one carries, also what only the other's spec lists.
 async fn two_services(world: &World) -> Result<()> {
     world.mesh.apply(&aliases(NS, "client", 2, PORT)).await?;
-    for name in ["alias-0", "alias-1"] {
-        world.apply_fence(NS, name, "{enable: true, workloadSelector: {fromService: true}}").await?;
+    // Nobody has called it, so only the spec can tell of it.
+    let listed = format!("alias-2.{OTHER}.svc.cluster.local");
+    for (name, hosts) in [("alias-0", String::new()), ("alias-1", format!("{listed}: {{}}"))] {
+        let spec = format!("{{enable: true, workloadSelector: {{fromService: true}}, host: {{{hosts}}}}}");
+        world.apply_fence(NS, name, &spec).await?;
     }
     world.until_trimmed(NS, "alias-0").await?;
+    let message = world.until_said(NS, "alias-1", "Ready", ("True", "CarriedBy")).await?;
+    ensure!(message.contains("slime/alias-0"), "{message}");
     world.until_direct(CALLER, "http://reviews:8080/").await?;
     for name in ["alias-0", "alias-1"] {
         until(&format!("{name} knows reviews"), SOON, async || {
@@ -179,6 +212,11 @@ async fn two_services(world: &World) -> Result<()> {
         })
         .await?;
     }
+    world.until_routed(NS, "alias-0", &[&*host(OTHER, "alias-2"), &host(NS, "reviews")]).await?;
+    let domains = &world.fence_of(NS, "alias-0").await?["status"]["domains"];
+    ensure!(domains[&listed]["sources"] == json!(["Fence"]), "{domains}");
+    let (_, detour) = world.watched_call(CALLER, &format!("http://alias-2.{OTHER}:8080/")).await?;
+    ensure!(!detour, "the first call of what the other fence lists went over the global proxy");
     world.until_gone(NS, "alias-1").await
 }
 
