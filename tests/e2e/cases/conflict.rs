@@ -1,5 +1,7 @@
 //! Sidecars that somebody else wrote: a fence composes with a default, steps back from one for its pods, carries it, or
-//! takes it over and gives it back; and not one call is lost.
+//! takes it over and gives it back; not one call is lost, and Events tell of each change once.
+
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use bed::wait::until;
@@ -18,6 +20,8 @@ const WEB: &str = "conflict/web.conflict.svc.cluster.local";
 const DB: &str = "conflict-other/db.conflict-other.svc.cluster.local";
 const NO_CONFLICT: (&str, &str) = ("False", "AsExpected");
 const CONFLICT: (&str, &str) = ("True", "SidecarConflict");
+const FENCED: (&str, &str) = ("True", "Fenced");
+const OPEN: (&str, &str) = ("True", "Open");
 const SIDECAR: &str = "sidecars.networking.istio.io";
 
 /// The case.
@@ -35,7 +39,8 @@ pub async fn run(world: &World) -> Result<()> {
     world.mesh.rollout(OTHER).await?;
     let urls = ["http://web:8080/", &format!("http://db.{OTHER}:8080/")];
     let load = world.mesh.load(CALLER, &urls, &LOAD).await?;
-    world.fence(NS, "client", &fence("Defer", true)).await?;
+    world.apply_fence(NS, "client", &fence("Defer", true)).await?;
+    until_fenced(world).await?;
     world.until_routed(NS, "client", &[DB, WEB]).await?;
 
     bound(world).await.context("a default with a listener of its own")?;
@@ -48,6 +53,7 @@ pub async fn run(world: &World) -> Result<()> {
     compose(world).await.context("Compose")?;
     adopt(world).await.context("Adopt")?;
     contest(world).await.context("somebody writes what was taken over")?;
+    told(world).await.context("Events")?;
     flawless("the load", &load.end().await?)
 }
 
@@ -101,10 +107,11 @@ async fn withdraw(world: &World) -> Result<()> {
     })
     .await?;
     world.until_gone(NS, "client").await?;
+    world.until_said(NS, "client", "Ready", OPEN).await?;
     world.apply_fence(NS, "client", &fence("Defer", true)).await?;
     world.until_routed(NS, "client", &[DB, WEB]).await?;
     world.mesh.kubectl(&["delete", SIDECAR, "default", "--namespace", NS]).await?;
-    world.until_trimmed(NS, "client").await
+    until_fenced(world).await
 }
 
 async fn defer(world: &World) -> Result<()> {
@@ -114,7 +121,7 @@ async fn defer(world: &World) -> Result<()> {
     world.until_gone(NS, "client").await?;
     world.mesh.kubectl(&["delete", SIDECAR, "theirs", "--namespace", NS]).await?;
     world.until_said(NS, "client", "Conflict", NO_CONFLICT).await?;
-    world.until_trimmed(NS, "client").await
+    until_fenced(world).await
 }
 
 async fn compose(world: &World) -> Result<()> {
@@ -135,21 +142,21 @@ async fn adopt(world: &World) -> Result<()> {
     ensure!(message.contains("palisade.io/adopt"), "{message}");
     world.mesh.apply(&theirs("palisade.io/adopt: \"true\"")).await?;
     world.until_said(NS, "client", "Conflict", NO_CONFLICT).await?;
-    world.until_said(NS, "client", "Enforced", ("True", "Fenced")).await?;
-    world.until_trimmed(NS, "client").await?;
+    world.until_said(NS, "client", "Enforced", FENCED).await?;
+    until_fenced(world).await?;
     world.until_routed(NS, "client", &[DB, WEB]).await?;
 
     world.apply_fence(NS, "client", &fence("Adopt", false)).await?;
     until_theirs(world).await?;
-    world.until_said(NS, "client", "Ready", ("True", "Open")).await?;
+    world.until_said(NS, "client", "Ready", OPEN).await?;
     world.apply_fence(NS, "client", &fence("Adopt", true)).await?;
-    world.until_said(NS, "client", "Enforced", ("True", "Fenced")).await?;
+    world.until_said(NS, "client", "Enforced", FENCED).await?;
     world.until_routed(NS, "client", &[DB, WEB]).await
 }
 
 /// A tool that writes the Sidecar from its repository is not fought.
 async fn contest(world: &World) -> Result<()> {
-    world.until_trimmed(NS, "client").await?;
+    until_fenced(world).await?;
     let manifest = sidecar("client", NS, "app: client", "palisade.io/adopt: \"true\"", &["./*", DB]);
     let line = ["apply", "--server-side", "--force-conflicts", "--field-manager=gitops", "--filename", "-"];
     world.mesh.feed("kubectl", &line, &manifest).await?;
@@ -157,6 +164,49 @@ async fn contest(world: &World) -> Result<()> {
     ensure!(message.contains("gitops"), "{message}");
     world.apply_fence(NS, "client", &fence("Defer", true)).await?;
     until_theirs(world).await
+}
+
+/// Each change to what is in force, and to what needs somebody, has one Event, however often the fences were looked at
+/// meanwhile. What is under way has none, nor has `Conflict` where `Ready` says the same.
+async fn told(world: &World) -> Result<()> {
+    // In force at first, after `withdraw`, after `defer`, and twice in `adopt`; open in `withdraw` and in `adopt`; in
+    // conflict in `defer`, in `adopt` before the annotation, and in `contest`.
+    let client = [("Normal Fenced", 5), ("Normal Open", 2), ("Warning SidecarConflict", 3)];
+    until_told(world, "client", &client).await?;
+    until_told(world, "idle", &[("Normal Fenced", 1)]).await
+}
+
+/// Waits until Events have told of the fences of this name so often.
+async fn until_told(world: &World, name: &str, expected: &[(&str, u64)]) -> Result<()> {
+    let expected: BTreeMap<_, _> =
+        expected.iter().map(|(told, times)| ((*told).to_owned(), *times)).collect();
+    until(&format!("Events tell of {name} {expected:?}"), SOON, async || {
+        let told = events(world, name).await?;
+        ensure!(told == expected, "they tell {told:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// How often Events have told of the fences of this name, by type and reason; repeated ones may be counted in one object.
+async fn events(world: &World, name: &str) -> Result<BTreeMap<String, u64>> {
+    let fields = format!("--field-selector=involvedObject.kind=ServiceFence,involvedObject.name={name}");
+    let line = ["get", "events", "--namespace", NS, &fields, "--output=json"];
+    let list: Value = serde_json::from_str(&world.mesh.kubectl(&line).await?)?;
+    let mut told = BTreeMap::<_, u64>::new();
+    for event in list["items"].as_array().into_iter().flatten() {
+        let text = |field: &str| event[field].as_str().unwrap_or_default();
+        let counts = [&event["count"], &event["series"]["count"]].into_iter().filter_map(Value::as_u64);
+        let times = counts.max().unwrap_or_default().max(1);
+        *told.entry(format!("{} {}", text("type"), text("reason"))).or_default() += times;
+    }
+    Ok(told)
+}
+
+/// Waits until the client's fence is in force and says so, which is when an Event tells it.
+async fn until_fenced(world: &World) -> Result<()> {
+    world.until_trimmed(NS, "client").await?;
+    world.until_said(NS, "client", "Ready", FENCED).await.map(drop)
 }
 
 /// Waits until the Sidecar is its owner's, as it was.

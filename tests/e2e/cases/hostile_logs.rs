@@ -34,20 +34,28 @@ const MIB: usize = 1 << 20;
 const MESSAGE: usize = 100 << 10;
 /// The most that an Envoy takes for the headers of a request, unless it is told otherwise.
 const HEADERS: usize = 60 << 10;
+/// The longest noise of which there is one of each length, as a message and inside of one.
+const NOISE: usize = 99;
+/// How many entries that are noise the spoiled messages have for certain: one of each length for either kind of entry.
+pub const NOISY_ENTRIES: u64 = 2 * NOISE as u64;
 
 /// Entries that are read and say nothing.
 pub struct Row {
     pub what: String,
     pub messages: Vec<Bytes>,
-    pub entries: u64,
+    /// What the operator is to say became of each entry (`outcome` in docs/metrics.md).
+    pub outcomes: Vec<&'static str>,
 }
 
+/// An entry, and what is to become of it.
+type Told = (HttpAccessLogEntry, &'static str);
+
 impl Row {
-    fn new(what: impl Into<String>, entries: &[HttpAccessLogEntry]) -> Self {
-        let count = entries.len() as u64;
+    fn new(what: impl Into<String>, told: impl IntoIterator<Item = Told>) -> Self {
+        let (entries, outcomes): (Vec<_>, Vec<&'static str>) = told.into_iter().unzip();
         let largest = entries.iter().map(prost::Message::encoded_len).max().unwrap_or(1).max(1);
         let messages = entries.chunks((MESSAGE / largest).max(1)).map(|part| message(part.to_vec()));
-        Self { what: what.into(), messages: messages.collect(), entries: count }
+        Self { what: what.into(), messages: messages.collect(), outcomes }
     }
 }
 
@@ -58,31 +66,33 @@ pub fn harmless_rows(caller: IpAddr, namespace: &str) -> Vec<Row> {
     let ip = || Some(socket(&caller.to_string()));
     let named = names().into_iter().map(|name| {
         let forms = [
-            entry(ip(), &name, &name),
-            entry(ip(), &format!("outbound|8080||{name}"), &name),
+            (entry(ip(), &name, &name), "not_outbound"),
+            (entry(ip(), &format!("outbound|8080||{name}"), &name), "invalid_host"),
             // Only the cluster counts, as the proxy has chosen it; the authority is the caller's to forge.
-            entry(ip(), "PassthroughCluster", &name),
+            (entry(ip(), "PassthroughCluster", &name), "not_outbound"),
         ];
-        Row::new(name.chars().take(80).collect::<String>(), &forms)
+        Row::new(name.chars().take(80).collect::<String>(), forms)
     });
+    let authorities =
+        ["PassthroughCluster", ""].map(|cluster| (entry(ip(), cluster, &known), "not_outbound"));
+    let wrong = wrong_clusters(&known).map(|(name, outcome)| (entry(ip(), &name, &known), outcome));
+    let of = |caller| entry(caller, &cluster, &known);
+    let nobody = [None, Some(Kind::Pipe(pipe()))].map(|caller| (of(caller), "no_caller"));
+    let nameless = ["client", ""].map(|address| (of(Some(socket(address))), "invalid_caller"));
     let strangers = (0..2000_u32).map(|number| {
-        entry(Some(socket(&format!("192.0.{}.{}", number / 250, number % 250))), &cluster, &known)
+        let address = format!("192.0.{}.{}", number / 250, number % 250);
+        (of(Some(socket(&address))), "unknown_caller")
     });
-    let random = (0..10_000).map(|number| entry(ip(), &format!("outbound|80||h{number}.example.com"), ""));
+    let random = (0..10_000)
+        .map(|number| (entry(ip(), &format!("outbound|80||h{number}.example.com"), ""), "unknown_host"));
     let rows = [
-        Row::new("a known authority", &[entry(ip(), "PassthroughCluster", &known), entry(ip(), "", &known)]),
-        Row::new("no service's cluster", &wrong_clusters(&known).map(|name| entry(ip(), &name, &known))),
-        Row::new("no properties", &[HttpAccessLogEntry::default()]),
-        Row::new(
-            "no caller",
-            &[entry(None, &cluster, &known), entry(Some(Kind::Pipe(pipe())), &cluster, &known)],
-        ),
-        Row::new(
-            "no IP address",
-            &[entry(Some(socket("client")), &cluster, &known), entry(Some(socket("")), &cluster, &known)],
-        ),
-        Row::new("unknown callers", &strangers.collect::<Vec<_>>()),
-        Row::new("unknown hosts", &random.collect::<Vec<_>>()),
+        Row::new("a known authority", authorities),
+        Row::new("no service's cluster", wrong),
+        Row::new("no properties", [(HttpAccessLogEntry::default(), "no_properties")]),
+        Row::new("no caller", nobody),
+        Row::new("no IP address", nameless),
+        Row::new("unknown callers", strangers),
+        Row::new("unknown hosts", random),
     ];
     named.chain(rows).collect()
 }
@@ -115,15 +125,15 @@ fn names() -> Vec<String> {
     texts.map(str::to_owned).into_iter().chain(long).collect()
 }
 
-fn wrong_clusters(host: &str) -> [String; 7] {
+fn wrong_clusters(host: &str) -> [(String, &'static str); 7] {
     [
-        format!("inbound|8080||{host}"),
-        format!("outbound|8080|{host}"),
-        format!("outbound|8080||{host}|more"),
-        format!("outbound|http||{host}"),
-        format!("outbound|8080||{}", host.to_uppercase()),
-        format!("OUTBOUND|8080||{host}"),
-        format!("outbound_.8080_._.{host}"),
+        (format!("inbound|8080||{host}"), "not_outbound"),
+        (format!("outbound|8080|{host}"), "invalid_cluster"),
+        (format!("outbound|8080||{host}|more"), "invalid_cluster"),
+        (format!("outbound|http||{host}"), "invalid_cluster"),
+        (format!("outbound|8080||{}", host.to_uppercase()), "invalid_host"),
+        (format!("OUTBOUND|8080||{host}"), "not_outbound"),
+        (format!("outbound_.8080_._.{host}"), "not_outbound"),
     ]
 }
 
@@ -148,7 +158,7 @@ pub fn spoiled_messages() -> Vec<Bytes> {
         wrapped
     };
     let mut spoiled = Vec::new();
-    for length in 1..100 {
+    for length in 1..=NOISE {
         let bytes = noise(length);
         let entries = inside(0x0a, &bytes);
         spoiled.extend([inside(0x12, &bytes), inside(0x12, &entries), inside(0x1a, &entries), bytes]);
