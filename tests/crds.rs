@@ -342,6 +342,28 @@ fn each_second_spelling_has_a_rule_against_both() {
 }
 
 #[test]
+fn the_samples_say_nothing_that_the_definitions_do_not_know() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples");
+    let files = fs::read_dir(folder).unwrap().map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+    let samples: Vec<Value> = files.flat_map(|text| serde_saphyr::from_multiple(&text).unwrap()).collect();
+    assert!(samples.len() >= 4, "{samples:?}");
+    for sample in samples {
+        let (schema, read) = match sample["kind"].as_str() {
+            Some("ServiceFence") => {
+                (schema(), serde_json::from_value::<ServiceFence>(sample.clone()).map(drop))
+            }
+            Some("SmartLimiter") => (
+                schema_of::<SmartLimiter>(),
+                serde_json::from_value::<SmartLimiter>(sample.clone()).map(drop),
+            ),
+            other => panic!("no sample of ours: {other:?}"),
+        };
+        let unknown = unknown_fields(&sample["spec"], &schema["properties"]["spec"], "spec");
+        assert!(unknown.is_empty() && read.is_ok(), "{unknown:?} {read:?} in {sample}");
+    }
+}
+
+#[test]
 fn a_limiters_status_that_slime_left_can_be_read() {
     let left = json!({ "metricStatus": { "_base.pod": "2", "x": 1 }, "ratelimitStatus": { "_base": { "descriptor": [
         { "action": { "fill_interval": { "seconds": "60" }, "quota": "2", "strategy": "single" }, "condition": "true", "target": { "port": 9080 } },

@@ -38,6 +38,7 @@ use palisade::graph::{
     Change, Coverage, Covered, Debounce, EgressHost, Fence, Labels, ObjectKey, Observation, Pod, Service,
 };
 use palisade::istio::Sidecar;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -106,11 +107,19 @@ struct Bench {
     switch: Switch,
     fences: Writer<ServiceFence>,
     sidecars: Writer<Sidecar>,
+    registry: Registry,
     /// Kept, so that the graph's owner lives on.
     _alive: (mpsc::Receiver<ObjectKey>, DropGuard),
 }
 
 impl Bench {
+    /// What is counted, as Prometheus reads it.
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).unwrap();
+        text
+    }
+
     /// A shop with a service, a client's pod, and a fence for it that was just made.
     async fn new() -> Self {
         Self::with(fence()).await
@@ -123,11 +132,12 @@ impl Bench {
         tokio::spawn(owner.run(stop.clone()));
         let ((fence_store, fences), (sidecar_store, sidecars)) = (store(), store());
         let (caches, switch) = (Arc::new(Caches::new(fence_store, sidecar_store)), Switch::default());
-        let metrics = Metrics::register(&mut Registry::default());
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
         let (instance, own, turned) = (Some("palisade-0".to_owned()), mesh.clone(), switch.clone());
         let context = Arc::new(Context::new(client, instance, own, caches, turned, settings(), metrics));
         let alive = (triggers, stop.drop_guard());
-        let mut bench = Self { server, context, mesh, switch, fences, sidecars, _alive: alive };
+        let mut bench = Self { server, context, mesh, switch, fences, sidecars, registry, _alive: alive };
         let (pod, ips) = (ObjectKey::new("shop", "client-1"), vec![caller()]);
         bench
             .tell(Change::Pod(Pod { key: pod, ips, labels: Labels::from(labels()), ..Pod::default() }))
@@ -459,6 +469,8 @@ async fn nothing_is_routed_to_while_the_status_is_refused() {
         let error = bench.reconcile().await.unwrap_err();
         let status = STATUS.to_owned();
         assert_eq!((error.category(), bench.noted()), (category, vec![status.clone()]));
+        let counted = format!("palisade_writes_total{{kind=\"Status\",result=\"{category}\"}} 1");
+        assert!(bench.metrics().lines().any(|line| line == counted), "{counted}: {}", bench.metrics());
         bench.an_hour_later().await;
         assert!(bench.reconcile().await.is_err());
         assert_eq!((bench.noted(), bench.routed()), (vec![status], vec![PROXY.to_owned()]));
