@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "Clippy's own exception misses what test functions call")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -45,12 +46,18 @@ const ROOMS: [(&str, &[&str]); 9] = [
 #[test]
 fn no_module_knows_those_that_come_after_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = fs::read_dir(root.join("src")).unwrap().map(|entry| entry.unwrap().path());
+    let rooms: BTreeSet<_> = folders.filter(|path| path.is_dir()).collect();
+    let listed: BTreeSet<_> =
+        ROOMS.iter().map(|(room, _)| *room).chain(["cli"]).map(|room| root.join("src").join(room)).collect();
+    assert_eq!(rooms, listed);
     for (room, known) in ROOMS {
         let files = sources(&root.join("src").join(room));
         assert!(!files.is_empty(), "{room} has moved");
         for file in files {
             let text = fs::read_to_string(&file).unwrap();
             let others = ROOMS.iter().map(|(other, _)| *other).chain(["cli"]);
+            assert!(!text.contains("crate::{"), "{}: one import for each room", file.display());
             let unknown = others.filter(|other| *other != room && !known.contains(other));
             let found: Vec<_> = unknown.filter(|other| text.contains(&format!("crate::{other}"))).collect();
             assert!(found.is_empty(), "{} knows of {found:?}", file.display());

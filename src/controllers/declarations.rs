@@ -27,12 +27,15 @@ fn destination_rule(rule: &DestinationRule) -> graph::DestinationRule {
     let (key, spec) = (ObjectKey::of(rule), &rule.spec);
     let subsets = spec.subsets.iter().map(|of| (of.name.as_str().into(), Labels::from(&of.labels)));
     let selector = spec.workload_selector.as_ref();
+    // Whatever it says (Istio 1.31, `setDestinationRules`).
+    let own = [".".to_owned()];
+    let export_to = if selector.is_some() { &own[..] } else { &spec.export_to };
     graph::DestinationRule {
         host: spec.host.as_str().into(),
         subsets: subsets.collect(),
-        own_tls: spec.has_own_tls(),
+        own_transport: spec.has_own_transport(),
         selector: selector.map(|selector| Labels::from(&selector.match_labels)).unwrap_or_default(),
-        export_to: ExportTo::parse(spec.export_to.iter().map(String::as_str), &key.namespace),
+        export_to: ExportTo::parse(export_to.iter().map(String::as_str), &key.namespace),
         key,
     }
 }

@@ -4,7 +4,7 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use crate::fence::{MANAGED_BY, MANAGER};
-use crate::graph::{Extension, Labels, ObjectKey, is_host_name};
+use crate::graph::{Extension, Labels, ObjectKey, is_dns_name};
 use crate::istio::{ConfigPatch, EnvoyFilter, EnvoyFilterSpec};
 
 /// An annotation with hosts that the patches need, a comma between them. To istiod it matters for gateways and waypoints (Istio
@@ -43,7 +43,7 @@ fn services<'a>(spec: &'a EnvoyFilterSpec, annotations: &'a BTreeMap<String, Str
         let referenced = annotations.get(REFERENCED_SERVICES).into_iter().flat_map(|list| list.split(','));
         // The form is `host` or `namespace/host`.
         let named = referenced.filter_map(|service| service.trim().rsplit('/').next());
-        hosts.extend(named.filter(|host| is_host_name(host)));
+        hosts.extend(named.filter(|host| is_dns_name(host)));
     }
     for patch in patches {
         collect(&patch.patch, &mut hosts);
@@ -65,13 +65,13 @@ fn collect<'a>(value: &'a Value, hosts: &mut BTreeSet<&'a str>) {
     }
 }
 
-/// The host of `<port>|<subset>|<host>` and whatever follows.
+/// The host of `<port>|<subset>|<host>` and whatever follows; none for a wildcard, which would stand for too much.
 fn host_of_cluster(text: &str) -> Option<&str> {
     let mut parts = text.splitn(3, '|');
     let (port, _subset, rest) = (parts.next()?, parts.next()?, parts.next()?);
     let end = rest.find(|end: char| !(end.is_ascii_alphanumeric() || matches!(end, '.' | '-' | '*')));
     let host = &rest[..end.unwrap_or(rest.len())];
-    (port.parse::<u16>().is_ok() && is_host_name(host)).then_some(host)
+    (port.parse::<u16>().is_ok() && is_dns_name(host)).then_some(host)
 }
 
 #[cfg(test)]
@@ -105,6 +105,7 @@ mod tests {
             ("outbound|8081|v1|limits.example.com", vec!["limits.example.com"]),
             (script, vec!["auth.shop.svc.cluster.local", "b.example.com"]),
             ("outbound|8081||", vec![]),
+            ("outbound|8081||*.local", vec![]),
             ("outbound|8081|limits.example.com", vec![]),
             ("outbound|http||limits.example.com", vec![]),
             ("outbound|80||Limits_example", vec![]),

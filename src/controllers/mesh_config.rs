@@ -63,7 +63,11 @@ fn facts(config: &MeshConfig) -> graph::MeshConfig {
         registry_only: config.is_registry_only(),
         services_export: DefaultExport::parse(config.services_export_to()),
         virtual_services_export: DefaultExport::parse(config.virtual_services_export_to()),
-        destination_rules_export: DefaultExport::parse(config.destination_rules_export_to()),
+        // Of these, istiod heeds `.` and nothing else (Istio 1.31, `setDestinationRules`).
+        destination_rules_export: match DefaultExport::parse(config.destination_rules_export_to()) {
+            DefaultExport::Own => DefaultExport::Own,
+            DefaultExport::Everyone | DefaultExport::Nobody => DefaultExport::Everyone,
+        },
     }
 }
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::domains::state;
@@ -15,11 +15,17 @@ impl Declared {
     /// At most `limit` of them, besides those that every proxy of the mesh needs: anybody may write what declares others.
     pub(super) fn of(fence: &ObjectKey, graph: &Graph, limit: usize) -> Self {
         let all = graph.declared(fence).into_iter();
-        let (mut hosts, others): (Vec<_>, Vec<_>) =
+        let (mut hosts, mut others): (Vec<_>, Vec<_>) =
             all.partition(|(_, source)| *source == DependencySource::MeshConfig);
-        let left_out = others.len().saturating_sub(limit);
-        hosts.extend(others.into_iter().take(limit));
-        Self { hosts, left_out }
+        others.retain(|(host, _)| !graph.registry().resolve(host).is_empty());
+        // Without what policies are about a call is refused; the others come after.
+        others.sort_by_key(|(_, source)| *source != DependencySource::Policy);
+        let mut seen = BTreeSet::new();
+        let names = others.iter().map(|(host, _)| host.clone());
+        let names: Vec<_> = names.filter(|host| seen.insert(host.clone())).collect();
+        let kept: BTreeSet<_> = names.iter().take(limit).cloned().collect();
+        hosts.extend(others.into_iter().filter(|(host, _)| kept.contains(host)));
+        Self { hosts, left_out: names.len() - kept.len() }
     }
 
     pub(super) fn add(&self, domains: &mut BTreeMap<String, Dependency>, graph: &Graph) {
@@ -29,16 +35,9 @@ impl Declared {
     }
 }
 
-/// What a fence lists because of the mesh configuration, or of what it says where objects say nothing.
-const BY_MESH_CONFIG: [DependencySource; 4] = [
-    DependencySource::MeshConfig,
-    DependencySource::Visibility,
-    DependencySource::VirtualService,
-    DependencySource::DestinationRule,
-];
-
-/// Keeps what the mesh configuration brought the fence, while the configuration has not been read (again), and what policies
-/// and `EnvoyFilter`s did, while no pod says who the workload is, or which labels it has: the next one is to have it from the start. `before` is what the status says.
+/// Keeps what the mesh configuration brought the fence, or what it says where objects say nothing, while it has not been read
+/// (again); and what others did, while no pod says who the workload is and which labels it has: the next one is to have it from
+/// the start. `before` is what the status says.
 pub(super) fn keep_unread(
     domains: &mut BTreeMap<String, Dependency>,
     graph: &Graph,
@@ -49,7 +48,9 @@ pub(super) fn keep_unread(
         (graph.mesh_config().is_none(), graph.workloads().of_fence(fence).next().is_none());
     let kept = |source: &&DependencySource| match **source {
         DependencySource::Policy | DependencySource::EnvoyFilter => nobody,
-        source => unread && BY_MESH_CONFIG.contains(&source),
+        DependencySource::DestinationRule | DependencySource::VirtualService => nobody || unread,
+        DependencySource::MeshConfig | DependencySource::Visibility => unread,
+        _ => false,
     };
     if !unread && !nobody {
         return;

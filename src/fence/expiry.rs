@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::api::{DependencySource, ServiceFence};
-use crate::graph::{Coverage, FenceFacts, Graph, Known, Lifetime, Want, later};
+use crate::graph::{Coverage, FenceFacts, Graph, Known, Lifetime, Want, Wanted, later};
 
 /// A fence's annotation with a time (RFC 3339) that has come: whatever it learned from calls that were last seen
 /// before that is forgotten. What is still used is learned again, over the global proxy.
@@ -70,6 +70,9 @@ impl Expiry {
             else {
                 continue;
             };
+            if is_unheard(&want.hosts, facts) {
+                continue;
+            }
             let called = facts.known.iter().filter(|(host, known)| want.hosts.includes(host, known));
             let last = called.map(|(_, known)| last_call(known, facts)).chain([base]).max().unwrap_or(base);
             let idle = Idle::of(last, within, watches, now);
@@ -95,12 +98,24 @@ fn unused(facts: &FenceFacts, watches: &[Coverage], now: Timestamp) -> Expiry {
     let mut expiry = Expiry::default();
     let Some(retention) = facts.learning.retention.duration() else { return expiry };
     for (host, known) in &facts.known {
-        match Idle::of(last_call(known, facts), retention, watches, now) {
+        // As long as the spec asks for it, if that is longer: the last call must not be forgotten before.
+        let asked = facts.wants.iter().filter_map(|want| match want.lifetime {
+            Lifetime::WhileCalled { within, .. } if want.hosts.includes(host, known) => Some(within),
+            _ => None,
+        });
+        let time = asked.chain([retention]).max().unwrap_or(retention);
+        match Idle::of(last_call(known, facts), time, watches, now) {
             Idle::Long => expiry.hosts.push((host.clone(), known.last_seen)),
             Idle::Until(wake) => expiry.wake_at(wake),
         }
     }
     expiry
+}
+
+/// Whether calls of what is asked for may go unnoted, because the fence may not learn more hosts, or those of all namespaces.
+fn is_unheard(wanted: &Wanted, facts: &FenceFacts) -> bool {
+    let is_bounded = facts.is_full() || !facts.learning.namespaces.is_empty();
+    is_bounded && !matches!(wanted, Wanted::Host(host) if facts.known.contains_key(host))
 }
 
 /// When a host may have been called last: what is noted may be that much behind.

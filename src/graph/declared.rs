@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::callers::Identity;
+use super::names::overlap;
 use super::policies::Policy;
 use super::routes::{Source, VirtualService};
 use super::{Graph, Labels, MeshConfig, ObjectKey, Pod, Service};
@@ -68,11 +69,18 @@ impl Graph {
         service.destinations.iter().cloned().chain(all).collect()
     }
 
-    /// The fences of callers that policies name behind a destination of a `VirtualService`, or of one that it delegates to.
-    fn named_behind_route(&self, service: &VirtualService) -> BTreeSet<ObjectKey> {
+    /// The fences that list a host because calls of it are sent to one that policies guard, or that the callers have rules of their
+    /// own for.
+    pub(super) fn sent_on(&self, host: &str) -> BTreeSet<ObjectKey> {
+        self.routes.routing(host).flat_map(|service| self.behind_route(service)).collect()
+    }
+
+    /// The same by a `VirtualService`, and by those that it delegates to.
+    fn behind_route(&self, service: &VirtualService) -> BTreeSet<ObjectKey> {
         let hosts = self.destinations(service);
         let guarded = hosts.iter().filter_map(|host| self.registry.service_of(host));
-        guarded.flat_map(|it| self.named_behind(it)).collect()
+        let named = guarded.flat_map(|it| self.named_behind(it));
+        named.chain(self.fences_by_rules(&hosts)).collect()
     }
 
     fn concerned<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = Arc<str>> + 'a {
@@ -138,8 +146,7 @@ impl Graph {
         affected.extend(self.routed_by(&key));
         for either in [before, self.routes.get(&key)].into_iter().flatten() {
             affected.extend(self.importing(&either));
-            affected.extend(self.named_behind_route(&either));
-            affected.extend(self.fences_by_rules_for(self.destinations(&either)));
+            affected.extend(self.behind_route(&either));
         }
         affected
     }
@@ -148,8 +155,7 @@ impl Graph {
         let mut affected = self.routed_by(key);
         if let Some(old) = self.routes.get(key) {
             affected.extend(self.importing(&old));
-            affected.extend(self.named_behind_route(&old));
-            affected.extend(self.fences_by_rules_for(self.destinations(&old)));
+            affected.extend(self.behind_route(&old));
         }
         self.routes.remove(key);
         affected
@@ -167,7 +173,7 @@ impl Graph {
     /// The fences whose pods have routes of their own for calls to a host.
     pub(super) fn routed_to(&self, host: &str) -> BTreeSet<ObjectKey> {
         let services =
-            self.routes.particular().filter(|service| service.hosts.iter().any(|other| **other == *host));
+            self.routes.particular().filter(|service| service.hosts.iter().any(|other| overlap(other, host)));
         services.flat_map(|service| self.routed_by(&service.key)).collect()
     }
 

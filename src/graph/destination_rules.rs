@@ -1,4 +1,4 @@
-//! `DestinationRule`s: the subsets of a host, and for whom there are other ones, or another TLS, than for the global proxy.
+//! `DestinationRule`s: the subsets of a host, and for whom there are other ones, or another way to connect, than for the global proxy.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,9 +17,11 @@ pub struct DestinationRule {
     pub host: Arc<str>,
     /// The host's subsets, each with the labels that its pods have besides.
     pub subsets: Vec<(Arc<str>, Labels)>,
-    /// Whether it says that proxies speak another TLS to the host than among each other, or none.
-    pub own_tls: bool,
-    /// Labels of the pods of its namespace that alone go by it; none: all who see it.
+    /// Whether it says that the host is connected to otherwise than proxies do by themselves: in another TLS than the mesh's or
+    /// none, with a PROXY header, through a tunnel.
+    pub own_transport: bool,
+    /// Labels of the pods of its namespace that alone go by it; none: all who see it. istiod shows one with a selector to its own
+    /// namespace only.
     pub selector: Labels,
     /// Who sees it.
     pub export_to: ExportTo,
@@ -102,13 +104,13 @@ impl DestinationRules {
     /// The namespaces that may go by a rule that the global proxy does not go by. One with a wildcard is for too much to list
     /// it all.
     fn callers(&self, rule: &DestinationRule, registry: &Registry) -> BTreeSet<Arc<str>> {
-        if is_wildcard(&rule.host) || (rule.subsets.is_empty() && !rule.own_tls) {
+        if is_wildcard(&rule.host) || (rule.subsets.is_empty() && !rule.own_transport) {
             return BTreeSet::new();
         }
         let own = &rule.key.namespace;
         let hidden = rule.export_to.hidden_from(&self.global_proxy, own, self.default_export);
         // Most are for Services of their own namespace, and everybody goes by them.
-        let is_plain = rule.selector.is_empty() && registry.is_service_in(&rule.host, own);
+        let is_plain = registry.is_service_in(&rule.host, own);
         let own = Some(own).filter(|own| **own != self.global_proxy && !is_plain);
         hidden.chain(own).cloned().collect()
     }
@@ -118,7 +120,7 @@ impl DestinationRules {
     fn is_in_force(&self, rule: &DestinationRule, namespace: &str, of_host: bool) -> bool {
         let own = &rule.key.namespace;
         rule.export_to.includes(namespace, own, self.default_export)
-            && (**own == *namespace || (rule.selector.is_empty() && (*own == self.root || of_host)))
+            && (**own == *namespace || *own == self.root || of_host)
     }
 }
 
@@ -169,25 +171,18 @@ impl Graph {
         let of_host = || self.registry.definers_of(&rule.host).any(|definer| definer == own);
         let of_nobody_else = || self.registry.definers_of(&rule.host).all(|definer| definer == own);
         self.registry.contains(&rule.host)
-            && (rule.own_tls || self.routes.is_destination(&rule.host))
+            && (rule.own_transport || self.routes.is_destination(&rule.host))
             && rules.is_in_force(rule, &fence.namespace, of_host())
             && !rules.is_in_force(rule, &rules.global_proxy, of_nobody_else())
             && self.has_pods(fence, &rule.selector)
     }
 
-    /// The fences that may call `host`, or what it is routed to, by rules that the global proxy does not go by.
-    pub(super) fn fences_by_rules(&self, host: &str) -> BTreeSet<ObjectKey> {
-        let destinations = self.routes.of_host(host).flat_map(|service| self.destinations(service));
-        self.fences_by_rules_for(destinations.chain([host.into()]))
-    }
-
-    /// The same for any of these hosts, wherever its calls come from.
-    pub(super) fn fences_by_rules_for(
+    /// The fences that may call one of these hosts by rules that the global proxy does not go by.
+    pub(super) fn fences_by_rules<'a>(
         &self,
-        hosts: impl IntoIterator<Item = Arc<str>>,
+        hosts: impl IntoIterator<Item = &'a Arc<str>>,
     ) -> BTreeSet<ObjectKey> {
-        let hosts: BTreeSet<_> = hosts.into_iter().collect();
-        let keys = hosts.iter().flat_map(|host| self.rules.by_host.of(host));
+        let keys = hosts.into_iter().flat_map(|host| self.rules.by_host.of(host));
         keys.flat_map(|key| self.fences_of_rule(key)).collect()
     }
 }
@@ -195,7 +190,7 @@ impl Graph {
 impl DestinationRule {
     /// Whether it makes the same difference as `other`: which labels a subset has makes none.
     fn is_for_the_same(&self, other: &Self) -> bool {
-        let terms = |rule: &Self| (rule.host.clone(), rule.own_tls, rule.subsets.is_empty());
+        let terms = |rule: &Self| (rule.host.clone(), rule.own_transport, rule.subsets.is_empty());
         terms(self) == terms(other)
             && (&self.selector, &self.export_to) == (&other.selector, &other.export_to)
     }

@@ -111,8 +111,8 @@ impl Graph {
         // A learned host itself stays as it was found; its other names come and go.
         let named = all.iter().filter(|names| names.len() > 1).flatten();
         let routed = all.iter().flatten().flat_map(|host| {
-            let (by_rules, by_extensions) = (self.fences_by_rules(host), self.fences_by_extensions(host));
-            self.routed_to(host).into_iter().chain(by_rules).chain(by_extensions)
+            let named = self.fences_by_rules([host]).into_iter().chain(self.fences_by_extensions(host));
+            self.routed_to(host).into_iter().chain(self.sent_on(host)).chain(named)
         });
         let composed = hosts.iter().flat_map(|host| self.composed_with(host));
         let knowing = named.flat_map(|host| self.fences.knowing(host));

@@ -195,24 +195,24 @@ impl Routes {
     }
 
     /// The namespaces of those that route calls of `host`, or of some of the names that it stands for, that come from the
-    /// namespace `caller`; they may name it by a wildcard.
+    /// namespace `caller`.
     pub(super) fn namespaces_routing<'a>(
         &'a self,
         host: &'a str,
         caller: &'a str,
     ) -> impl Iterator<Item = &'a Arc<str>> {
+        self.routing(host).filter(move |service| service.is_for(caller)).map(|service| &service.key.namespace)
+    }
+
+    /// Those that route calls of `host`, or of some of the names that it stands for; they may name it by a wildcard.
+    pub(super) fn routing<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a VirtualService> {
         // In order, wildcards come first: mostly there are none.
         let any = self.of.keys().next().is_some_and(|first| is_wildcard(first));
         let covering = any.then(|| wildcards(host)).into_iter().flatten();
         let covering = covering.flat_map(|name| self.of.of(name.as_str()));
         let covered = self.names.covered_by(host).flat_map(|name| self.of.of(name));
-        let services = self.of.of(host).chain(covering).chain(covered).filter_map(|key| self.by_key.get(key));
-        services.filter(move |service| service.is_for(caller)).map(|service| &service.key.namespace)
-    }
-
-    /// The `VirtualService`s that route calls of just this host.
-    pub(super) fn of_host(&self, host: &str) -> impl Iterator<Item = &VirtualService> {
-        self.of.of(host).filter_map(|key| self.by_key.get(key)).map(Arc::as_ref)
+        let keys = self.of.of(host).chain(covering).chain(covered);
+        keys.filter_map(|key| self.by_key.get(key)).map(Arc::as_ref)
     }
 
     /// Whether some route leads to a host.

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::PolicySelector;
 
@@ -59,6 +60,12 @@ pub struct TrafficPolicy {
     /// The same for single ports.
     #[serde(default)]
     pub port_level_settings: Vec<PortSettings>,
+    /// The PROXY header that is sent first.
+    #[serde(default)]
+    pub proxy_protocol: Option<Value>,
+    /// The tunnel that is asked for.
+    #[serde(default)]
+    pub tunnel: Option<Value>,
 }
 
 /// How a port is called.
@@ -78,29 +85,35 @@ pub struct ClientTls {
 }
 
 impl DestinationRuleSpec {
-    /// Whether some calls are made in another TLS than that of the mesh, which is the one that proxies speak by themselves.
+    /// Whether some connections are made otherwise than proxies make them by themselves: in another TLS than the mesh's or none, with
+    /// a PROXY header, through a tunnel.
     #[must_use]
-    pub fn has_own_tls(&self) -> bool {
+    pub fn has_own_transport(&self) -> bool {
         let of_subsets = self.subsets.iter().map(|subset| &subset.traffic_policy);
         let policies = of_subsets.chain([&self.traffic_policy]);
-        let mut all = policies
-            .flat_map(|policy| policy.port_level_settings.iter().map(|port| &port.tls).chain([&policy.tls]));
-        all.any(|tls| tls.as_ref().is_some_and(|tls| tls.mode != "ISTIO_MUTUAL"))
+        policies.into_iter().any(TrafficPolicy::is_particular)
+    }
+}
+
+impl TrafficPolicy {
+    fn is_particular(&self) -> bool {
+        let mut all = self.port_level_settings.iter().map(|port| &port.tls).chain([&self.tls]).flatten();
+        self.proxy_protocol.is_some() || self.tunnel.is_some() || all.any(|tls| tls.mode != "ISTIO_MUTUAL")
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
     #[test]
-    fn another_tls_than_that_of_the_mesh_is_found_wherever_it_is_said() {
+    fn another_way_to_connect_than_that_of_the_mesh_is_found_wherever_it_is_said() {
         let tls = |mode: &str| json!({ "tls": { "mode": mode } });
         let of_port =
             json!({ "portLevelSettings": [{ "port": { "number": 443 }, "tls": { "mode": "SIMPLE" } }] });
-        let cases: [(Value, bool); 8] = [
+        let cases: [(Value, bool); 10] = [
             (json!({}), false),
             (json!({ "trafficPolicy": { "loadBalancer": { "simple": "RANDOM" } } }), false),
             (json!({ "trafficPolicy": tls("ISTIO_MUTUAL") }), false),
@@ -108,11 +121,16 @@ mod tests {
             (json!({ "trafficPolicy": tls("MUTUAL") }), true),
             (json!({ "trafficPolicy": { "tls": {} } }), true),
             (json!({ "trafficPolicy": of_port }), true),
+            (json!({ "trafficPolicy": { "proxyProtocol": { "version": "V2" } } }), true),
+            (
+                json!({ "trafficPolicy": { "tunnel": { "targetHost": "a.example.com", "targetPort": 80 } } }),
+                true,
+            ),
             (json!({ "subsets": [{ "name": "v1", "trafficPolicy": tls("DISABLE") }] }), true),
         ];
         for (spec, expected) in cases {
             let spec: DestinationRuleSpec = serde_json::from_value(spec.clone()).unwrap();
-            assert_eq!(spec.has_own_tls(), expected, "{spec:?}");
+            assert_eq!(spec.has_own_transport(), expected, "{spec:?}");
         }
     }
 }

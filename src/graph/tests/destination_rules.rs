@@ -5,9 +5,15 @@ use crate::graph::DestinationRule;
 
 const EGRESS: &str = "egress.mesh.svc.cluster.local";
 
-fn rule(name: &str, host: &str, subset: Option<&str>, own_tls: bool) -> DestinationRule {
+fn rule(name: &str, host: &str, subset: Option<&str>, own_transport: bool) -> DestinationRule {
     let subsets = subset.map(|name| (name.into(), labels("version=1"))).into_iter().collect();
-    DestinationRule { key: key(name), host: host.into(), subsets, own_tls, ..DestinationRule::default() }
+    DestinationRule {
+        key: key(name),
+        host: host.into(),
+        subsets,
+        own_transport,
+        ..DestinationRule::default()
+    }
 }
 
 /// A shop, a client elsewhere, and a `VirtualService` that sends calls of ratings to reviews.
@@ -42,10 +48,8 @@ fn cases() -> Vec<Case> {
         let export_to = ExportTo::parse([words], key(name).namespace.as_ref());
         DestinationRule { export_to, ..rule(name, REVIEWS, None, true) }
     };
-    let selecting = |name: &str, selector: &str| DestinationRule {
-        selector: labels(selector),
-        ..rule(name, REVIEWS, None, true)
-    };
+    let selecting =
+        |name: &str, selector: &str| DestinationRule { selector: labels(selector), ..exported(name, ".") };
     let both = vec![RATINGS, REVIEWS];
     vec![
         ("subsets", subsets(), both.clone(), vec![]),

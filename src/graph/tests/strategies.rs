@@ -84,7 +84,8 @@ fn some_policy() -> impl Strategy<Value = Policy> {
 }
 
 fn some_route() -> impl Strategy<Value = VirtualService> {
-    let hosts: Vec<Arc<str>> = ["reviews", RATINGS].map(Into::into).into();
+    let hosts: Vec<Arc<str>> =
+        ["reviews", RATINGS, "*.example.com", "api.example.com"].map(Into::into).into();
     let namespaces = prop::sample::select(vec![None, Some("shop".into()), Some("other".into())]);
     let callers = (namespaces, some_labels()).prop_map(|(namespace, labels)| Source { namespace, labels });
     let keys = || prop::sample::select(vec!["shop/a", "shop/b", "other/a"]).prop_map(key);
@@ -109,11 +110,11 @@ fn some_rule() -> impl Strategy<Value = DestinationRule> {
     let host = prop::sample::select(vec!["reviews", REVIEWS, EXAMPLE, "*.example.com"]).prop_map(Arc::from);
     let subsets = prop::collection::vec(Just(("v1".into(), labels("version=v1"))), 0..=1);
     (key, host, subsets, any::<bool>(), some_labels(), some_export()).prop_map(
-        |(key, host, subsets, own_tls, selector, export_to)| DestinationRule {
+        |(key, host, subsets, own_transport, selector, export_to)| DestinationRule {
             key,
             host,
             subsets,
-            own_tls,
+            own_transport,
             selector,
             export_to,
         },

@@ -1,6 +1,7 @@
 //! Until when the spec asks for a host.
 
 use super::*;
+use crate::api::Learning;
 use crate::graph::{Coverage, Covered, Lifetime, PodSelection};
 
 #[test]
@@ -157,6 +158,39 @@ fn an_automatic_namespace_or_wildcard_stays_while_one_of_its_hosts_is_called() {
         world.call(host);
         assert_eq!(status(&watched(&world, made + HOUR)), DomainStatus::Active, "{name}");
     }
+}
+
+#[test]
+fn an_automatic_host_whose_calls_may_not_be_learned_stays() {
+    let bounds = [(Some(1), None), (None, Some(vec!["bank".to_owned()]))];
+    for (max_hosts, namespaces) in bounds {
+        let mut world = automatic(auto(60));
+        let made = world.now;
+        world.edit(|spec| spec.learning = Some(Learning { max_hosts, namespaces, ..Learning::default() }));
+        world.tell([service("bank/vault")]);
+        let watched = |world: &World| {
+            let source = DependencySource::Prometheus;
+            let host = "vault.bank.svc.cluster.local".into();
+            let mut world = world.clone();
+            world.tell([Change::Call(Observation {
+                caller: IpAddr::from(CALLER).into(),
+                host,
+                source,
+                seen: made,
+            })]);
+            watched(&world, made + HOUR)
+        };
+        assert_eq!(status(&watched(&world)), DomainStatus::Active);
+    }
+}
+
+#[test]
+fn an_automatic_host_is_remembered_for_as_long_as_it_is_asked_for() {
+    let mut world = automatic(auto(60 * 24 * 100));
+    world.call(REVIEWS);
+    let later = watched(&world, world.now + HOUR * 24 * 60);
+    assert!(later.plan().expired.is_empty(), "its retention is 35 days");
+    assert_eq!(status(&later), DomainStatus::Active);
 }
 
 #[test]
