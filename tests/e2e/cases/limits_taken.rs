@@ -46,7 +46,7 @@ spec:
   sets: {_base: {descriptor: [{condition: 'true', action: {quota: '10', fill_interval: {seconds: 1}}}]}}
 ";
 
-/// The case. istiod has nothing to tell of rejections when it ends.
+/// The case. Neither istiod nor a proxy has anything to tell of rejections when it ends.
 pub async fn run(world: &World) -> Result<()> {
     let done = taken(world).await;
     world.mesh.kubectl(&["delete", "envoyfilter", "refused", "-n", NS, "--ignore-not-found"]).await?;
@@ -54,6 +54,8 @@ pub async fn run(world: &World) -> Result<()> {
     world.mesh.kubectl(&istiod).await?;
     world.mesh.rollout("istio-system").await?;
     done?;
+    world.mesh.kubectl(&["delete", "pods", "--selector=app=web", "-n", NS]).await?;
+    world.mesh.rollout(NS).await?;
     until("proxies are back, and have refused nothing", SOON, async || {
         let rejects = world.rejections().await?;
         ensure!(rejects == 0.0, "{rejects} rejections");
