@@ -1,13 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::domains::state;
+use super::domains::{list, state};
 use crate::api::{Dependency, DependencySource};
-use crate::graph::{Graph, ObjectKey};
+use crate::graph::{EgressHost, Graph, ObjectKey};
 
 /// The hosts that are declared for a fence, and how many of them are too many.
 pub(super) struct Declared {
-    hosts: Vec<(Arc<str>, DependencySource)>,
+    /// Each with who declares it, and as a `Sidecar` imports it.
+    hosts: Vec<(Arc<str>, DependencySource, BTreeSet<EgressHost>)>,
     pub(super) left_out: usize,
 }
 
@@ -15,22 +16,26 @@ impl Declared {
     /// At most `limit` of them, besides those that every proxy of the mesh needs: anybody may write what declares others.
     pub(super) fn of(fence: &ObjectKey, graph: &Graph, limit: usize) -> Self {
         let all = graph.declared(fence).into_iter();
+        let all = all.map(|(host, source)| {
+            let imported = graph.registry().resolve(&host);
+            (host, source, imported)
+        });
         let (mut hosts, mut others): (Vec<_>, Vec<_>) =
-            all.partition(|(_, source)| *source == DependencySource::MeshConfig);
-        others.retain(|(host, _)| !graph.registry().resolve(host).is_empty());
+            all.partition(|(_, source, _)| *source == DependencySource::MeshConfig);
+        others.retain(|(.., imported)| !imported.is_empty());
         // Without what policies are about a call is refused; the others come after.
-        others.sort_by_key(|(_, source)| *source != DependencySource::Policy);
+        others.sort_by_key(|(_, source, _)| *source != DependencySource::Policy);
         let mut seen = BTreeSet::new();
-        let names = others.iter().map(|(host, _)| host.clone());
+        let names = others.iter().map(|(host, ..)| host.clone());
         let names: Vec<_> = names.filter(|host| seen.insert(host.clone())).collect();
         let kept: BTreeSet<_> = names.iter().take(limit).cloned().collect();
-        hosts.extend(others.into_iter().filter(|(host, _)| kept.contains(host)));
+        hosts.extend(others.into_iter().filter(|(host, ..)| kept.contains(host)));
         Self { hosts, left_out: names.len() - kept.len() }
     }
 
-    pub(super) fn add(&self, domains: &mut BTreeMap<String, Dependency>, graph: &Graph) {
-        for (host, source) in &self.hosts {
-            state(domains, host, *source, graph.registry());
+    pub(super) fn add(&self, domains: &mut BTreeMap<String, Dependency>) {
+        for (host, source, imported) in &self.hosts {
+            list(domains, host, imported.iter().cloned(), *source);
         }
     }
 }

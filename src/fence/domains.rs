@@ -112,7 +112,8 @@ fn take_over(domains: &mut Domains, want: &Want, facts: &FenceFacts, registry: &
     domain.last_seen.get_or_insert_with(|| whole_seconds(now));
 }
 
-fn list<'a>(
+/// Lists a host for the sake of `source`.
+pub(super) fn list<'a>(
     domains: &'a mut Domains,
     name: &str,
     hosts: impl IntoIterator<Item = EgressHost>,

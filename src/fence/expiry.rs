@@ -97,19 +97,25 @@ fn forget_before(fence: &ServiceFence) -> Option<Timestamp> {
 fn unused(facts: &FenceFacts, watches: &[Coverage], now: Timestamp) -> Expiry {
     let mut expiry = Expiry::default();
     let Some(retention) = facts.learning.retention.duration() else { return expiry };
+    let automatic: Vec<_> = facts.wants.iter().filter_map(while_called).collect();
     for (host, known) in &facts.known {
         // As long as the spec asks for it, if that is longer: the last call must not be forgotten before.
-        let asked = facts.wants.iter().filter_map(|want| match want.lifetime {
-            Lifetime::WhileCalled { within, .. } if want.hosts.includes(host, known) => Some(within),
-            _ => None,
-        });
-        let time = asked.chain([retention]).max().unwrap_or(retention);
+        let asking = automatic.iter().filter(|(wanted, _)| wanted.includes(host, known));
+        let time = asking.map(|(_, within)| *within).chain([retention]).max().unwrap_or(retention);
         match Idle::of(last_call(known, facts), time, watches, now) {
             Idle::Long => expiry.hosts.push((host.clone(), known.last_seen)),
             Idle::Until(wake) => expiry.wake_at(wake),
         }
     }
     expiry
+}
+
+/// What is asked for while it is called, and at least how often.
+fn while_called(want: &Want) -> Option<(&Wanted, SignedDuration)> {
+    match want.lifetime {
+        Lifetime::WhileCalled { within, .. } => Some((&want.hosts, within)),
+        Lifetime::Always | Lifetime::Until(_) => None,
+    }
 }
 
 /// Whether calls of what is asked for may go unnoted, because the fence may not learn more hosts, or those of all namespaces.

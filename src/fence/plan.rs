@@ -221,7 +221,7 @@ impl<'a> Situation<'a> {
         let Input { graph, settings, now, .. } = self.input;
         let of = |fence: &ObjectKey, facts: &FenceFacts, expired: &Expiry, declared: &Declared| {
             let mut domains = domains(fence, facts, expired, graph, now);
-            declared.add(&mut domains, graph);
+            declared.add(&mut domains);
             domains
         };
         let own = self.facts.map(|facts| of(&self.key, facts, expired, &self.declared));
