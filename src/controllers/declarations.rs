@@ -8,7 +8,7 @@ use crate::istio::{AuthorizationPolicy, DestinationRule, EnvoyFilter};
 pub(super) const POLICIES: Kind<AuthorizationPolicy> = Kind {
     changed: policies::changed,
     gone: Change::PolicyGone,
-    known: |graph| graph.policy_keys().cloned().collect(),
+    known: |graph| graph.policy_keys().collect(),
 };
 
 pub(super) const DESTINATION_RULES: Kind<DestinationRule> = Kind {

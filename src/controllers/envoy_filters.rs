@@ -3,9 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::ResourceExt;
 use serde_json::Value;
 
-use crate::fence::{MANAGED_BY, MANAGER};
 use crate::graph::{Extension, Labels, ObjectKey, is_dns_name};
-use crate::istio::{ConfigPatch, EnvoyFilter, EnvoyFilterSpec};
+use crate::istio::{ConfigPatch, EnvoyFilter, EnvoyFilterSpec, service_host};
 
 /// An annotation with hosts that the patches need, a comma between them. To istiod it matters for gateways and waypoints (Istio
 /// 1.31), where it filters clusters; whoever writes it says what we ask for.
@@ -15,12 +14,7 @@ const OUTBOUND: &str = "outbound|";
 /// How many hosts of one `EnvoyFilter` are heeded.
 const MAX_SERVICES: usize = 64;
 
-/// Whether we wrote it: what ours name, every fence lists by configuration.
-pub(super) fn is_ours(filter: &EnvoyFilter) -> bool {
-    filter.labels().get(MANAGED_BY).is_some_and(|manager| manager == MANAGER)
-}
-
-/// What an `EnvoyFilter` that somebody wrote means for the graph.
+/// What an `EnvoyFilter` that somebody wrote means for the graph. What ours name, every fence lists by configuration.
 pub(super) fn facts(filter: &EnvoyFilter) -> Extension {
     let selector = filter.spec.workload_selector.as_ref().map(|selector| Labels::from(&selector.labels));
     Extension {
@@ -41,8 +35,7 @@ fn services<'a>(spec: &'a EnvoyFilterSpec, annotations: &'a BTreeMap<String, Str
         (BTreeSet::new(), spec.config_patches.iter().filter(|it| is_for_sidecars(it)).peekable());
     if patches.peek().is_some() {
         let referenced = annotations.get(REFERENCED_SERVICES).into_iter().flat_map(|list| list.split(','));
-        // The form is `host` or `namespace/host`.
-        let named = referenced.filter_map(|service| service.trim().rsplit('/').next());
+        let named = referenced.map(|service| service_host(service.trim()));
         hosts.extend(named.filter(|host| is_dns_name(host)));
     }
     for patch in patches {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use kube::ResourceExt;
 
-use crate::fence::{MANAGED_BY, MANAGER};
+use crate::fence::is_ours;
 use crate::graph::{self, ExportTo, Labels, ObjectKey, OwnEntry};
 use crate::istio::ServiceEntry;
 
@@ -52,9 +52,8 @@ pub(super) fn of_entry(entry: &ServiceEntry) -> graph::ServiceEntry {
 
 /// Whether we wrote it, by its label and its name: with the one alone, somebody may have copied it.
 fn is_own(entry: &ServiceEntry) -> bool {
-    let labelled = entry.labels().get(MANAGED_BY).is_some_and(|manager| manager == MANAGER);
     let name = |host: &String| *graph::entry_key("", host).name == *entry.name_any();
-    labelled && matches!(&*entry.spec.hosts, [host] if name(host))
+    is_ours(entry) && matches!(&*entry.spec.hosts, [host] if name(host))
 }
 
 fn own(entry: &ServiceEntry) -> OwnEntry {
@@ -68,6 +67,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::fence::{MANAGED_BY, MANAGER};
 
     fn service(annotations: &Value, spec: &Value) -> graph::Service {
         let metadata = json!({ "namespace": "shop", "name": "reviews", "annotations": annotations });

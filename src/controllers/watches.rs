@@ -13,9 +13,9 @@ use super::operator::until;
 use super::pods::{self, Pod};
 use super::watch::{Kind, Watch, covered, only, reflected};
 use super::write::is_held;
-use super::{control_plane, declarations, envoy_filters, gateway_routes, hosts, sidecars, virtual_services};
+use super::{control_plane, declarations, gateway_routes, hosts, sidecars, virtual_services};
 use crate::api::ServiceFence;
-use crate::fence::facts;
+use crate::fence::{facts, is_ours};
 use crate::graph::{self, Change, Labels, ObjectKey};
 use crate::istio::{EnvoyFilter, Installation, ServiceEntry, Sidecar, VirtualService};
 
@@ -57,7 +57,7 @@ pub(super) fn start(
     let fences = reflected(ours, fence_writer, caches.clone(), |caches| &caches.fences);
     let sidecars = watch.guarded_events();
     let sidecars = reflected(sidecars, sidecar_writer, caches.clone(), |caches| &caches.sidecars);
-    let extensions = only(watch.guarded_events(), |filter: &EnvoyFilter| !envoy_filters::is_ours(filter));
+    let extensions = only(watch.guarded_events(), |filter: &EnvoyFilter| !is_ours(filter));
     let watches: [BoxFuture<'static, ()>; KINDS] = [
         watch.follow(watch.events(), SERVICES),
         watch.follow(watch.guarded_events(), SERVICE_ENTRIES),

@@ -46,6 +46,6 @@ pub use plan::{Input, Plan, Settings, SidecarAction, plan};
 pub use scope::Scope;
 pub use sidecar::{
     CLUSTERS_ADDED, GlobalProxy, KEEP_BIND, MANAGED_BY, MANAGER, ROUTES_ADDED, ROUTES_REMOVED, WARMING_SINCE,
-    WIDENED, is_owned_by, standing,
+    WIDENED, is_ours, is_owned_by, standing,
 };
 pub use writers::keep_writers;

@@ -45,6 +45,12 @@ pub struct GlobalProxy {
     pub port: u16,
 }
 
+/// Whether an object has the label of what Palisade wrote.
+#[must_use]
+pub fn is_ours(object: &impl ResourceExt) -> bool {
+    object.labels().get(MANAGED_BY).is_some_and(|manager| manager == MANAGER)
+}
+
 /// Whether the fence is the controller of this object.
 #[must_use]
 pub fn is_owned_by(sidecar: &Sidecar, fence: &ServiceFence) -> bool {

@@ -37,7 +37,7 @@ impl Graph {
     }
 
     /// Every policy that names callers, to find those that are gone after a fresh listing.
-    pub fn policy_keys(&self) -> impl Iterator<Item = &ObjectKey> {
+    pub fn policy_keys(&self) -> impl Iterator<Item = ObjectKey> + '_ {
         self.policies.keys()
     }
 

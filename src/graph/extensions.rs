@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::names::{HostNames, wildcards};
+use super::names::ByHost;
 use super::namespaced::Namespaced;
-use super::relation::Relation;
 use super::routes::Source;
 use super::{Graph, Labels, ObjectKey};
 
@@ -24,9 +23,7 @@ pub struct Extension {
 pub(super) struct Extensions {
     all: Namespaced<Extension>,
     /// Host → those that name it.
-    by_host: Relation<Arc<str>, ObjectKey>,
-    /// The hosts of `by_host`.
-    names: HostNames,
+    by_host: ByHost<ObjectKey>,
 }
 
 impl Extensions {
@@ -34,7 +31,6 @@ impl Extensions {
         self.remove(&extension.key);
         for host in &extension.hosts {
             self.by_host.insert(host.clone(), extension.key.clone());
-            self.names.insert(host.clone());
         }
         // What names nothing is as good as none.
         if !extension.hosts.is_empty() {
@@ -46,18 +42,12 @@ impl Extensions {
         let Some(old) = self.all.remove(key) else { return };
         for host in &old.hosts {
             self.by_host.remove(host, key);
-            if self.by_host.key(&**host).is_none() {
-                self.names.remove(host);
-            }
         }
     }
 
     /// Those that name `host`, a wildcard that covers it, or what it covers.
-    fn naming(&self, host: &str) -> impl Iterator<Item = &Extension> {
-        let covering = wildcards(host).flat_map(|name| self.by_host.of(name.as_str()));
-        let covered = self.names.covered_by(host).flat_map(|name| self.by_host.of(name));
-        let keys = self.by_host.of(host).chain(covering).chain(covered);
-        keys.filter_map(|key| self.all.get(key)).map(Arc::as_ref)
+    fn naming<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Extension> {
+        self.by_host.overlapping(host).filter_map(|key| self.all.get(key)).map(Arc::as_ref)
     }
 }
 
@@ -86,10 +76,7 @@ impl Graph {
 
     /// The hosts that the proxies of a fence's pods call by themselves.
     pub(super) fn hosts_by_extensions(&self, fence: &ObjectKey) -> BTreeSet<Arc<str>> {
-        let root = &*self.mesh_wide.root_namespace;
-        let elsewhere = Some(root).filter(|root| *root != &*fence.namespace);
-        let all = [Some(&*fence.namespace), elsewhere].into_iter().flatten();
-        let all = all.flat_map(|namespace| self.extensions.all.of(namespace));
+        let all = self.extensions.all.about(&fence.namespace, &self.mesh_wide.root_namespace);
         let own = all.filter(|extension| self.is_caller(fence, &self.workloads_of(extension)));
         own.flat_map(|extension| extension.hosts.iter().cloned()).collect()
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use jiff::Timestamp;
 
-use super::names::{HostNames, wildcards};
+use super::names::ByHost;
 use super::registry::Registry;
 use super::relation::Relation;
 use super::{HashMap, Known, Labels, Learning, Lifetime, ObjectKey, Observation, PodSelection, Want, Wanted};
@@ -85,10 +85,10 @@ pub struct Answers {
 pub(super) struct Fences {
     by_key: HashMap<ObjectKey, Arc<FenceFacts>>,
     by_namespace: Relation<Arc<str>, ObjectKey>,
-    /// What is asked for ([`Wanted::word`]) → the fences that do.
+    /// A host that is asked for → the fences that do.
+    wanted_hosts: ByHost<ObjectKey>,
+    /// What else is asked for ([`Wanted::word`]) → the fences that do.
     wanted_by: Relation<Arc<str>, ObjectKey>,
-    /// The hosts that are asked for, to be found by a wildcard.
-    names: HostNames,
     /// Host → the fences that have learned it. Its name of a host is the one that they all share.
     known_by: Relation<Arc<str>, ObjectKey>,
     /// The fences that select pods of whose earlier calls nothing was told yet.
@@ -152,10 +152,8 @@ impl Fences {
     }
 
     /// The fences to which it makes a difference that `host` comes or goes.
-    pub(super) fn wanting_host(&self, host: &str) -> impl Iterator<Item = &ObjectKey> {
-        let covering = wildcards(host).flat_map(|name| self.wanted_by.of(name.as_str()));
-        let covered = self.names.covered_by(host).flat_map(|name| self.wanted_by.of(name));
-        self.wanting(host).chain(covering).chain(covered)
+    pub(super) fn wanting_host<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a ObjectKey> {
+        self.wanted_hosts.overlapping(host)
     }
 
     /// The fences that have learned `host`.
@@ -194,10 +192,11 @@ impl Fences {
             note(&mut known, &mut self.known_by, &fence.key, host, fact);
         }
         for want in &fence.wants {
-            let Some(word) = want.hosts.word() else { continue };
-            self.wanted_by.insert(word.clone(), fence.key.clone());
             if let Wanted::Host(host) = &want.hosts {
-                self.names.insert(host.clone());
+                self.wanted_hosts.insert(host.clone(), fence.key.clone());
+            }
+            if let Some(word) = want.hosts.word() {
+                self.wanted_by.insert(word, fence.key.clone());
             }
         }
         self.by_namespace.insert(fence.key.namespace.clone(), fence.key.clone());
@@ -234,10 +233,12 @@ impl Fences {
     /// Takes a fence out, but for the hosts that it knows.
     fn take(&mut self, key: &ObjectKey) -> Option<FenceFacts> {
         let facts = Arc::unwrap_or_clone(self.by_key.remove(key)?);
-        for word in facts.wants.iter().filter_map(|want| want.hosts.word()) {
-            self.wanted_by.remove(&word, key);
-            if self.wanted_by.key(&word).is_none() {
-                self.names.remove(&word);
+        for want in facts.wants.iter() {
+            if let Wanted::Host(host) = &want.hosts {
+                self.wanted_hosts.remove(host, key);
+            }
+            if let Some(word) = want.hosts.word() {
+                self.wanted_by.remove(&word, key);
             }
         }
         self.by_namespace.remove(&key.namespace, key);

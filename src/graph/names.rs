@@ -2,6 +2,8 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
+use super::relation::Relation;
+
 /// What a host name begins with that stands for all names that end like it.
 const WILDCARD: &str = "*.";
 
@@ -59,6 +61,43 @@ impl HostNames {
         let all = start.clone().map(|start| self.0.range(start..)).into_iter().flatten();
         all.take_while(move |(name, _)| start.as_ref().is_some_and(|start| name.starts_with(start.as_str())))
             .map(|(_, host)| host)
+    }
+}
+
+/// Which values belong to a host name, to be found also by a name that stands for it, or that it stands for.
+#[derive(Clone, Debug)]
+pub(super) struct ByHost<V: Ord> {
+    values: Relation<Arc<str>, V>,
+    names: HostNames,
+}
+
+impl<V: Ord + Clone> ByHost<V> {
+    pub(super) fn insert(&mut self, host: Arc<str>, value: V) {
+        self.names.insert(host.clone());
+        self.values.insert(host, value);
+    }
+
+    pub(super) fn remove(&mut self, host: &str, value: &V) {
+        self.values.remove(host, value);
+        if self.values.key(host).is_none() {
+            self.names.remove(host);
+        }
+    }
+
+    /// The values of a host, of the wildcards that cover it, and of what it covers.
+    pub(super) fn overlapping<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a V> {
+        // In order, wildcards come first: mostly there are none.
+        let any = self.values.keys().next().is_some_and(|first| is_wildcard(first));
+        let covering = any.then(|| wildcards(host)).into_iter().flatten();
+        let covering = covering.flat_map(|name| self.values.of(name.as_str()));
+        let covered = self.names.covered_by(host).flat_map(|name| self.values.of(name));
+        self.values.of(host).chain(covering).chain(covered)
+    }
+}
+
+impl<V: Ord> Default for ByHost<V> {
+    fn default() -> Self {
+        Self { values: Relation::default(), names: HostNames::default() }
     }
 }
 

@@ -28,8 +28,14 @@ impl<V> Namespaced<V> {
     }
 
     /// The objects of a namespace, in the order of their names.
-    pub(super) fn of(&self, namespace: &str) -> impl Iterator<Item = &Arc<V>> {
+    pub(super) fn of(&self, namespace: &str) -> impl Iterator<Item = &Arc<V>> + use<'_, V> {
         self.0.get(namespace).into_iter().flat_map(OrdMap::values)
+    }
+
+    /// Those of a namespace, and those of the root namespace, which are about the workloads of all.
+    pub(super) fn about(&self, namespace: &str, root: &str) -> impl Iterator<Item = &Arc<V>> + use<'_, V> {
+        let elsewhere = (root != namespace).then(|| self.of(root));
+        self.of(namespace).chain(elsewhere.into_iter().flatten())
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &Arc<V>> {

@@ -2,9 +2,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::callers::{CallerPattern, Identity};
+use super::namespaced::Namespaced;
 use super::relation::Relation;
 use super::workloads::Workloads;
-use super::{HashMap, Labels, MeshWide, ObjectKey, Service};
+use super::{Labels, MeshWide, ObjectKey, Service};
 
 /// What matters of an `AuthorizationPolicy`: which workloads it is about, and which callers it names. Its action does
 /// not matter: whoever it names has to arrive under the own identity, to be let in as well as to be kept out.
@@ -28,8 +29,7 @@ type Pins = (Option<Arc<str>>, Option<Arc<str>>);
 pub(super) struct Policies {
     root_namespace: Arc<str>,
     global_proxy: Option<Arc<Identity>>,
-    by_key: HashMap<ObjectKey, Arc<Policy>>,
-    by_namespace: Relation<Arc<str>, ObjectKey>,
+    all: Namespaced<Policy>,
     by_pins: Relation<Pins, ObjectKey>,
 }
 
@@ -40,11 +40,11 @@ impl Policies {
     }
 
     pub(super) fn get(&self, key: &ObjectKey) -> Option<Arc<Policy>> {
-        self.by_key.get(key).cloned()
+        self.all.get(key).cloned()
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.by_key.keys()
+    pub(super) fn keys(&self) -> impl Iterator<Item = ObjectKey> + '_ {
+        self.all.keys()
     }
 
     /// Takes a policy in; one that names nobody is as good as none.
@@ -59,16 +59,14 @@ impl Policies {
         for pattern in &policy.callers {
             self.by_pins.insert(owned(pattern.pins()), key.clone());
         }
-        self.by_namespace.insert(key.namespace.clone(), key.clone());
-        self.by_key.insert(key.clone(), Arc::new(policy));
+        self.all.insert(key.clone(), Arc::new(policy));
     }
 
     pub(super) fn remove(&mut self, key: &ObjectKey) {
-        let Some(old) = self.by_key.remove(key) else { return };
+        let Some(old) = self.all.remove(key) else { return };
         for pattern in &old.callers {
             self.by_pins.remove(&owned(pattern.pins()), key);
         }
-        self.by_namespace.remove(&key.namespace, key);
     }
 
     /// The policies that name a caller.
@@ -79,16 +77,13 @@ impl Policies {
             .into_iter()
             .flat_map(|(namespace, account)| self.by_pins.of(&(namespace.cloned(), account.cloned())))
             .collect();
-        let policies = keys.into_iter().filter_map(|key| self.by_key.get(key)).map(Arc::as_ref);
+        let policies = keys.into_iter().filter_map(|key| self.all.get(key)).map(Arc::as_ref);
         policies.filter(|policy| policy.names(caller))
     }
 
     /// The policies that may be about workloads of a namespace.
     pub(super) fn about(&self, namespace: &str) -> impl Iterator<Item = &Policy> + use<'_> {
-        let root = &*self.root_namespace;
-        let elsewhere = Some(root).filter(|root| *root != namespace);
-        let keys = [Some(namespace), elsewhere].map(|namespace| Some(self.by_namespace.of(namespace?)));
-        keys.into_iter().flatten().flatten().filter_map(|key| self.by_key.get(key)).map(Arc::as_ref)
+        self.all.about(namespace, &self.root_namespace).map(Arc::as_ref)
     }
 
     /// Whether a policy is about the workloads of all namespaces.

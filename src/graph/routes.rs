@@ -9,7 +9,7 @@ use std::sync::Arc;
 use imbl::OrdSet;
 use jiff::Timestamp;
 
-use super::names::{HostNames, is_covered_by, is_wildcard, wildcards};
+use super::names::{ByHost, is_covered_by};
 use super::registry::Registry;
 use super::relation::Relation;
 use super::{
@@ -76,9 +76,7 @@ pub(super) struct Routes {
     by_key: HashMap<ObjectKey, Arc<VirtualService>>,
     to: Relation<Arc<str>, ObjectKey>,
     /// A host → those that route its calls.
-    of: Relation<Arc<str>, ObjectKey>,
-    /// The hosts of `of`.
-    names: HostNames,
+    of: ByHost<ObjectKey>,
     /// A `VirtualService` → those that delegate to it.
     roots: Relation<ObjectKey, ObjectKey>,
     /// Those that have routes for particular callers, or that the global proxy does not see.
@@ -138,7 +136,6 @@ impl Routes {
         }
         for host in service.hosts.iter().filter(|_| service.audience != Audience::Gateways) {
             self.of.insert(host.clone(), service.key.clone());
-            self.names.insert(host.clone());
         }
         for destination in &service.destinations {
             self.to.insert(destination.clone(), service.key.clone());
@@ -155,9 +152,6 @@ impl Routes {
         self.particular.remove(key);
         for host in &old.hosts {
             self.of.remove(host, key);
-            if self.of.of(&**host).next().is_none() {
-                self.names.remove(host);
-            }
         }
         for destination in &old.destinations {
             self.to.remove(destination, key);
@@ -206,13 +200,7 @@ impl Routes {
 
     /// Those that route calls of `host`, or of some of the names that it stands for; they may name it by a wildcard.
     pub(super) fn routing<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a VirtualService> {
-        // In order, wildcards come first: mostly there are none.
-        let any = self.of.keys().next().is_some_and(|first| is_wildcard(first));
-        let covering = any.then(|| wildcards(host)).into_iter().flatten();
-        let covering = covering.flat_map(|name| self.of.of(name.as_str()));
-        let covered = self.names.covered_by(host).flat_map(|name| self.of.of(name));
-        let keys = self.of.of(host).chain(covering).chain(covered);
-        keys.filter_map(|key| self.by_key.get(key)).map(Arc::as_ref)
+        self.of.overlapping(host).filter_map(|key| self.by_key.get(key)).map(Arc::as_ref)
     }
 
     /// Whether some route leads to a host.

@@ -74,11 +74,11 @@ impl Wanted {
         }
     }
 
-    /// The word by which it is found when a host, a namespace or a label changes. A selector is found by one of
-    /// its labels; one without labels by nothing.
+    /// The word by which what is no host is found when a namespace or a label changes. A selector is found by one of its labels;
+    /// one without labels by nothing.
     pub(super) fn word(&self) -> Option<Arc<str>> {
         match self {
-            Self::Host(host) => Some(host.clone()),
+            Self::Host(_) => None,
             Self::Namespace(namespace) => Some(namespace_word(namespace)),
             Self::Labels(selector) => selector.iter().next().map(|(key, value)| label_word(key, value)),
         }

@@ -63,12 +63,14 @@ impl MeshConfig {
         let settings =
             self.extension_providers.iter().filter_map(Value::as_object).flat_map(|one| one.values());
         let services = settings.filter_map(|settings| settings.get("service")?.as_str());
-        // The form is `host` or `namespace/host`.
-        services
-            .map(|service| service.rsplit('/').next().unwrap_or(service))
-            .filter(|host| !host.is_empty())
-            .collect()
+        services.map(service_host).filter(|host| !host.is_empty()).collect()
     }
+}
+
+/// The host of a service as Istio's settings name it: `host` or `namespace/host`.
+#[must_use]
+pub fn service_host(service: &str) -> &str {
+    service.rsplit('/').next().unwrap_or(service)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub use gateway_route::{
     GRPCRoute, GRPCRouteSpec, GatewayRoute, HTTPRoute, HTTPRouteSpec, Reference, RouteRule, RouteSpec,
     TCPRoute, TCPRouteSpec, TLSRoute, TLSRouteSpec,
 };
-pub use mesh_config::MeshConfig;
+pub use mesh_config::{MeshConfig, service_host};
 pub use revision::{Installation, REVISION, revision};
 pub use service_entry::{ServiceEntry, ServiceEntrySpec, ServicePort};
 pub use sidecar::{

@@ -8,7 +8,7 @@ use kube::{Resource, ResourceExt};
 use super::wish::{Wish, wish};
 use super::{AutoFence, CREATED_BY, FENCE_CONTROLLER, REMEMBER};
 use crate::api::{ServiceFence, ServiceFenceSpec, WorkloadSelector};
-use crate::fence::{MANAGED_BY, MANAGER};
+use crate::fence::{MANAGED_BY, MANAGER, is_ours};
 use crate::graph::{Graph, ObjectKey};
 use crate::istio::{Installation, REVISION};
 
@@ -127,11 +127,6 @@ pub fn is_its_service(owner: &OwnerReference, fence: &ServiceFence) -> bool {
 
 fn is_automatic(fence: &ServiceFence) -> bool {
     fence.labels().get(CREATED_BY).is_some_and(|by| by == FENCE_CONTROLLER)
-}
-
-/// Whether we created it, or took it over from Slime.
-fn is_ours(fence: &ServiceFence) -> bool {
-    fence.labels().get(MANAGED_BY).is_some_and(|by| by == MANAGER)
 }
 
 fn is_held(fence: &ServiceFence) -> bool {
