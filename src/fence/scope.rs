@@ -2,6 +2,8 @@ use std::collections::BTreeSet;
 
 /// Istio's word for every host of every namespace.
 const EVERYTHING: &str = "*/*";
+/// Istio's word for no host: a listener that lists nothing at all is refused (Istio 1.31's validation).
+const NOTHING: &str = "~/*";
 
 /// A set of egress hosts (`namespace/host`), or all there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +70,7 @@ impl Scope {
     pub fn to_hosts(&self) -> Vec<String> {
         match self {
             Self::Everything => vec![EVERYTHING.to_owned()],
+            Self::Hosts(hosts) if hosts.is_empty() => vec![NOTHING.to_owned()],
             Self::Hosts(hosts) => hosts.iter().cloned().collect(),
         }
     }
@@ -78,7 +81,7 @@ impl Scope {
         if hosts.iter().any(|host| host == EVERYTHING) {
             return Self::Everything;
         }
-        Self::Hosts(hosts.iter().cloned().collect())
+        Self::Hosts(hosts.iter().filter(|host| *host != NOTHING).cloned().collect())
     }
 }
 

@@ -82,6 +82,29 @@ fn a_sidecar_for_nobody_knows_whom_goes_at_once() {
 }
 
 #[test]
+fn hosts_that_somebody_lists_instead_of_the_fences_leave_again_and_no_step_is_one_that_istio_refuses() {
+    let mut world = World::fenced();
+    world.tell([service("shop/reviews")]);
+    world.call(REVIEWS);
+    world.run();
+    let before = world.hosts();
+    world.edit_sidecar(|sidecar| sidecar.spec.egress[0].hosts = vec!["egress/*".to_owned()]);
+    let mut seen = Vec::new();
+    while world.hosts() != before {
+        let plan = world.step();
+        let listeners = &world.sidecar.as_ref().unwrap().spec.egress;
+        assert!(
+            listeners.iter().all(|listener| !listener.hosts.is_empty()),
+            "{seen:?}, then {}",
+            world.hosts()
+        );
+        seen.push(world.hosts());
+        assert!(seen.len() < 20, "{seen:?}");
+        world.now = world.settle().or(plan.wake).unwrap_or(world.now);
+    }
+}
+
+#[test]
 fn what_others_change_in_our_sidecar_is_put_right() {
     let drifts: [Case<Sidecar>; 8] = [
         ("a policy without the global proxy", |s| {
