@@ -154,12 +154,12 @@ impl Registry {
             names.extend(self.names.covered_by(host).cloned());
         }
         let all = names.iter().flat_map(|name| self.same_as(name));
-        all.chain(self.canonical(host)).flat_map(|name| self.defined(name)).collect()
+        all.chain(self.canonical(host)).flat_map(|name| self.listed(name)).collect()
     }
 
     /// What a `Sidecar` imports besides `host` itself, as other names for it.
     pub(crate) fn other_names(&self, host: &Arc<str>) -> impl Iterator<Item = EgressHost> {
-        self.same_as(host).into_iter().filter(move |name| name != host).flat_map(|name| self.defined(name))
+        self.same_as(host).into_iter().filter(move |name| name != host).flat_map(|name| self.listed(name))
     }
 
     /// The hosts of which it makes a difference that `hosts` come or go: themselves, and those to which rules give
@@ -195,8 +195,24 @@ impl Registry {
         self.aliases.of(host)
     }
 
-    fn defined(&self, host: Arc<str>) -> impl Iterator<Item = EgressHost> + use<> {
-        self.namespaces(&host).into_iter().map(move |namespace| EgressHost { namespace, host: host.clone() })
+    /// The host that an `ExternalName` Service stands for in the end; `None` for any other host, and for one that goes in a
+    /// circle.
+    fn concrete_of(&self, host: &str) -> Option<Arc<str>> {
+        let (mut seen, mut last) = (BTreeSet::new(), self.target_of(host)?);
+        while seen.insert(last.clone()) {
+            let Some(next) = self.target_of(&last) else { return Some(last) };
+            last = next;
+        }
+        None
+    }
+
+    /// A host as a `Sidecar` lists it: in the namespaces that define it. Another name for a host counts in those that define
+    /// that (Istio 1.31, `matchingAliasService`), where it is listed as well.
+    fn listed(&self, host: Arc<str>) -> impl Iterator<Item = EgressHost> + use<> {
+        let concrete = self.concrete_of(&host).map(|concrete| self.namespaces(&concrete));
+        let namespaces: BTreeSet<_> =
+            self.namespaces(&host).into_iter().chain(concrete.into_iter().flatten()).collect();
+        namespaces.into_iter().map(move |namespace| EgressHost { namespace, host: host.clone() })
     }
 
     /// The hosts of a namespace's Services.

@@ -17,10 +17,13 @@ pub async fn run(world: &World) -> Result<()> {
     }
     let own = (1..=6).map(|number| server(NS, &format!("s{number}"), &[PORT]));
     let twins = [server(NS, "twin", &[PORT]), server(OTHER, "twin", &[PORT]), headless(NS, "nodes", PORT)];
-    let manifests: Vec<_> = own.chain(twins).chain([client(NS, "client")]).collect();
+    let others = [server(OTHER, "far", &[PORT]), stateful(OTHER), ALIAS.to_owned(), client(NS, "client")];
+    let manifests: Vec<_> = own.chain(twins).chain(others).collect();
     world.mesh.apply(&manifests.join("\n---\n")).await?;
     world.mesh.rollout(NS).await?;
     world.mesh.rollout(OTHER).await?;
+    let line = ["rollout", "status", "statefulset", "store", "--namespace", OTHER, "--timeout=150s"];
+    world.mesh.kubectl(&line).await?;
     world.fence(NS, "client", "{enable: true, workloadSelector: {labels: {app: client}}}").await?;
 
     let address =
@@ -39,7 +42,49 @@ pub async fn run(world: &World) -> Result<()> {
     twins_are_told_apart(world).await?;
     let call = world.mesh.call(&format!("{NS}/client"), "http://nodes:8080/").await?;
     ensure!(call.name.as_deref() == Some("nodes"), "a headless service's short name reached {:?}", call.name);
+    for (name, url) in
+        [("store", format!("http://store-1.store.{OTHER}:8080/")), ("far", "http://near:8080/".to_owned())]
+    {
+        a_name_that_stands_for_another(world, name, &url).await.with_context(|| url.clone())?;
+    }
     Ok(())
+}
+
+/// The first call is answered, whatever it takes, and later ones go straight.
+async fn a_name_that_stands_for_another(world: &World, name: &str, url: &str) -> Result<()> {
+    let call = world.mesh.call(&format!("{NS}/client"), url).await?;
+    ensure!(call.name.as_deref() == Some(name), "{:?} answered", call.name);
+    world.until_direct(&format!("{NS}/client"), url).await
+}
+
+/// Another name of a Service of the other namespace.
+const ALIAS: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: near, namespace: names}
+spec: {type: ExternalName, externalName: far.names-other.svc.cluster.local, ports: [{name: http, port: 8080}]}
+";
+
+/// Two pods, each with a name of its own.
+fn stateful(namespace: &str) -> String {
+    let set = "
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: store, namespace: NAMESPACE}
+spec:
+  replicas: 2
+  podManagementPolicy: Parallel
+  serviceName: store
+  selector: {matchLabels: {app: store}}
+  template:
+    metadata: {labels: {app: store}}
+    spec: {containers: [{name: store, image: bed-app, ports: [{name: http, containerPort: 8080}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: store, namespace: NAMESPACE}
+spec: {clusterIP: None, selector: {app: store}, ports: [{name: http, port: 8080}]}";
+    set.replace("NAMESPACE", namespace)
 }
 
 async fn first_call(world: &World, server: &str, authority: &str) -> Result<()> {

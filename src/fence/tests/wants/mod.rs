@@ -160,6 +160,31 @@ fn another_name_is_listed_with_what_it_stands_for() {
 }
 
 #[test]
+fn another_name_is_listed_in_the_namespace_of_what_it_stands_for_too() {
+    let external = |name: &str, target: &str| {
+        let external_name = Some(target.into());
+        Change::Service(Service { key: key(name), external_name, ..Service::default() })
+    };
+    let host = |name: &str| format!("{name}.svc.cluster.local");
+    let mut world = World::fenced();
+    world.tell([service("far/reviews"), external("shop/near", &host("next.shop"))]);
+    world.tell([external("shop/next", &host("reviews.far")), external("shop/loop", &host("loop.shop"))]);
+    world.call(&host("reviews.far"));
+    world.edit(|spec| spec.host = wants(&[&host("loop.shop")]));
+    world.run();
+    // By which of the names it is called nobody knows.
+    let names = ["far/near.shop", "far/next.shop", "far/reviews.far"].map(host).join(" ");
+    let own = ["shop/loop.shop", "shop/near.shop", "shop/next.shop"].map(host).join(" ");
+    assert_eq!(world.hosts(), format!("route: {names} {PROXY} {own}"));
+    world.tell([Change::ServiceGone(key("shop/next"))]);
+    world.run();
+    assert_eq!(
+        world.hosts(),
+        format!("route: {} {PROXY} {}", host("far/reviews.far"), host("shop/loop.shop"))
+    );
+}
+
+#[test]
 fn what_only_this_namespace_sees_is_listed_from_the_start() {
     let hidden = |name: &str, words: &str| {
         let (key, export_to) = (key(name), ExportTo::parse(words.split(','), key(name).namespace.as_ref()));
