@@ -7,7 +7,7 @@ use kube::{Resource, ResourceExt};
 use serde::Deserialize;
 
 use crate::graph::{self, Change, Labels, ObjectKey, Proxy};
-use crate::istio::workload_name;
+use crate::istio::{REVISION, workload_name};
 
 /// The container that Istio injects, in sidecars, gateways and waypoints alike (Istio 1.31's templates).
 const ISTIO_PROXY: &str = "istio-proxy";
@@ -76,6 +76,7 @@ pub(super) fn changed(pod: &Pod) -> Change {
         labels: Labels::from(pod.labels()),
         account: account(&pod.spec),
         proxy,
+        revision: pod.annotations().get(REVISION).map(|revision| revision.as_str().into()),
         workload: workload_name(&pod.metadata).into(),
         ready: is_ready(pod),
     })
@@ -158,6 +159,19 @@ mod tests {
         for (what, spec, expected) in cases {
             assert_eq!(read(&spec), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn the_revision_of_a_pod_is_what_istio_noted_when_it_injected_the_proxy() {
+        let revision = |metadata: Value| match changed(
+            &serde_json::from_value(json!({ "metadata": metadata })).unwrap(),
+        ) {
+            Change::Pod(pod) => pod.revision,
+            other => panic!("{other:?}"),
+        };
+        let annotated = json!({ "name": "a", "labels": { "istio.io/rev": "prod" }, "annotations": { "istio.io/rev": "1-31" } });
+        assert_eq!(revision(annotated).as_deref(), Some("1-31"));
+        assert_eq!(revision(json!({ "name": "a", "labels": { "istio.io/rev": "prod" } })), None);
     }
 
     #[test]

@@ -98,8 +98,9 @@ impl<'a> Others<'a> {
         if foreign.spec.egress.iter().any(EgressListener::is_bound) {
             return Some("it has egress listeners on ports of their own, which a fence does not carry");
         }
-        let same = foreign.revision == facts.terms.revision;
-        (!same).then_some("its label istio.io/rev is not that of this fence")
+        let revision = self.graph.revision(facts.terms.revision.as_deref());
+        (foreign.revision.as_deref() != revision)
+            .then_some("its label istio.io/rev is not the one that this fence gives its Sidecar")
     }
 }
 

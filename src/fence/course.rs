@@ -69,7 +69,8 @@ impl Situation<'_> {
         // One that was somebody else's stays with the pods that it was for.
         let theirs = self.original().and_then(selects);
         let labels = theirs.or_else(|| self.facts?.labels.clone()).unwrap_or_default();
-        Selection { labels, revision: self.input.fence.labels().get(REVISION).cloned() }
+        let label = self.input.fence.labels().get(REVISION).map(String::as_str);
+        Selection { labels, revision: self.input.graph.revision(label).map(str::to_owned) }
     }
 
     /// Whether the same pods get the fence's `Sidecar` as it stands, as it `has` it, as when it is as it is `asked`.

@@ -38,7 +38,7 @@ pub struct Terms {
     pub mode: Option<Mode>,
     /// The policy that its spec asks for.
     pub sidecar_policy: Option<SidecarPolicy>,
-    /// Its label `istio.io/rev`.
+    /// Its label `istio.io/rev`: a revision, or a tag ([`Graph::revision`](super::Graph::revision)).
     pub revision: Option<Arc<str>>,
 }
 

@@ -65,6 +65,10 @@ impl Graph {
             affected.extend(self.listing_all_of(&key.namespace));
         }
         affected.extend(self.relabelled(&changed.labels));
+        let (before, after) = &changed.labels;
+        if before != after {
+            affected.extend(self.for_tags(&self.tags(key, [before, after])).cloned());
+        }
         if !changed.renamed.is_empty() {
             affected.extend(self.wanting(&changed.renamed, None));
             let names = changed.hosts.iter().chain(&changed.renamed);

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::namespaced::Namespaced;
 use super::relation::Relation;
-use super::{Change, DestinationRule, Graph, HashMap, Labels, ObjectKey, Pod, Proxy, Service};
+use super::{Change, DestinationRule, Graph, HashMap, Labels, ObjectKey, Pod, Proxy};
 
 /// What matters of a `SmartLimiter`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Limiter {
     pub selector: Labels,
     /// The host whose pods it is for; none: that of the Service of its name.
     pub host: Option<Arc<str>>,
+    /// Its label `istio.io/rev`: a revision, or a tag.
+    pub revision: Option<Arc<str>>,
 }
 
 /// The limiters of the mesh, and the `EnvoyFilter`s that were written for them.
@@ -124,9 +126,8 @@ impl Graph {
                 self.limiters.filters.get(key).into_iter().chain([limiter]).cloned().collect()
             }
             Change::EnvoyFilterGone(key) => self.limiters.filters.get(key).into_iter().cloned().collect(),
-            Change::Service(Service { key, .. }) | Change::ServiceGone(key) => {
-                self.limiting_host(&key.namespace, &[self.registry.host_of(key)])
-            }
+            Change::Service(service) => self.limiting_service(&service.key, Some(&service.labels)),
+            Change::ServiceGone(key) => self.limiting_service(key, None),
             Change::ServiceEntry(entry) => {
                 let old = self.registry.entry(&entry.key).into_iter();
                 let hosts: Vec<_> = old.chain([entry]).flat_map(|entry| entry.hosts.clone()).collect();
@@ -155,6 +156,17 @@ impl Graph {
             Change::PodGone(key) => self.limiting(self.workloads.pod(key).as_slice()),
             _ => BTreeSet::new(),
         }
+    }
+
+    /// The limiters that are for the pods of a Service, or for the tag that it stands for now or with these labels.
+    fn limiting_service(&self, key: &ObjectKey, labels: Option<&Labels>) -> BTreeSet<ObjectKey> {
+        let mut limiters = self.limiting_host(&key.namespace, &[self.registry.host_of(key)]);
+        let old = self.registry.service(key).map(|old| &old.labels);
+        let tags = self.tags(key, old.into_iter().chain(labels));
+        let all = (!tags.is_empty()).then(|| self.limiters.all.values()).into_iter().flatten();
+        let tagged = all.filter(|limiter| limiter.revision.as_deref().is_some_and(|tag| tags.contains(tag)));
+        limiters.extend(tagged.map(|limiter| limiter.key.clone()));
+        limiters
     }
 
     /// The limiters of a namespace that are for the pods of one of these hosts.

@@ -34,6 +34,7 @@ mod policies;
 mod pushes;
 mod registry;
 mod relation;
+mod revisions;
 mod routes;
 mod selector;
 mod sharing;

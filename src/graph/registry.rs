@@ -235,6 +235,11 @@ impl Registry {
         })
     }
 
+    /// Whether a Service of `namespace` has this label.
+    pub(super) fn has_labelled(&self, namespace: &str, label: &str, value: &str) -> bool {
+        self.by_label.of(&label_word(label, value)).any(|key| *key.namespace == *namespace)
+    }
+
     /// The namespaces that see an object of `own` that the global proxy does not see.
     fn hidden<'a>(
         &self,

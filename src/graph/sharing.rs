@@ -12,19 +12,17 @@ impl Graph {
     /// configuration.
     #[must_use]
     pub fn peers(&self, fence: &ObjectKey) -> BTreeSet<&ObjectKey> {
-        let revision = |key| self.fence(key).and_then(|facts| facts.terms.revision.as_deref());
-        let mine = revision(fence);
+        let mine = self.revision_of(fence);
         let all = self.workloads.peers(fence).into_iter();
-        all.filter(|peer| is_read_by(revision(peer), mine)).collect()
+        all.filter(|peer| is_read_by(self.revision_of(peer), mine)).collect()
     }
 
     /// The other fences that ask for a pod of `fence`, or have a `Sidecar` that selects one; pods of `fence` are here
     /// those that it asks for and those that its `Sidecar` selects.
     #[must_use]
     pub fn neighbours<'a>(&'a self, fence: &'a ObjectKey) -> BTreeSet<&'a ObjectKey> {
-        let revision = |key| self.fence(key).and_then(|facts| facts.terms.revision.as_deref());
-        let mine = revision(fence);
-        self.near(fence).filter(|other| is_read_by(revision(other), mine)).collect()
+        let mine = self.revision_of(fence);
+        self.near(fence).filter(|other| is_read_by(self.revision_of(other), mine)).collect()
     }
 
     /// The same of whatever revision, some of them twice perhaps.
@@ -73,14 +71,13 @@ impl Graph {
     /// Whether what `other` writes is for every pod of `fence`, of which there are some.
     #[must_use]
     pub fn covers(&self, other: &ObjectKey, fence: &ObjectKey) -> bool {
-        let revision = |key| self.fence(key).and_then(|facts| facts.terms.revision.as_deref());
-        let (theirs, mine) = (revision(other), revision(fence));
+        let (theirs, mine) = (self.revision_of(other), self.revision_of(fence));
         self.workloads.covers(other, fence) && (theirs.is_none() || theirs == mine)
     }
 
     /// Somebody else's Sidecars that select pods of `fence`.
     pub fn foreign_over<'a>(&'a self, fence: &'a ObjectKey) -> impl Iterator<Item = &'a Foreign> {
-        let revision = self.fence(fence).and_then(|facts| facts.terms.revision.as_deref());
+        let revision = self.revision_of(fence);
         self.sidecars
             .foreign_in(&fence.namespace)
             .filter(move |foreign| is_read_by(foreign.revision.as_deref(), revision))
@@ -97,7 +94,7 @@ impl Graph {
     /// of their namespace, or else of the mesh.
     #[must_use]
     pub fn default_sidecar(&self, fence: &ObjectKey) -> Option<&Foreign> {
-        let revision = self.fence(fence).and_then(|facts| facts.terms.revision.as_deref());
+        let revision = self.revision_of(fence);
         self.sidecars.default_of(&fence.namespace, revision)
     }
 
@@ -106,7 +103,7 @@ impl Graph {
     #[must_use]
     pub fn heir(&self, fence: &ObjectKey) -> Option<&Foreign> {
         let own = self.sidecars.own(fence)?;
-        let revision = self.fence(fence).and_then(|facts| facts.terms.revision.as_deref());
+        let revision = self.revision_of(fence);
         let next = |labels: &Labels| {
             let all = self.sidecars.foreign_in(&fence.namespace);
             let over = all.filter(|foreign| foreign.selects(labels));

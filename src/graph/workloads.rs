@@ -22,6 +22,8 @@ pub struct Pod {
     pub account: Arc<str>,
     /// Its proxy.
     pub proxy: Proxy,
+    /// The revision of the istiod that its proxy is configured by; `None` if nothing tells.
+    pub revision: Option<Arc<str>>,
     /// The name of its workload, as Istio has it in `source_workload`.
     pub workload: Arc<str>,
     /// Whether it is ready, and stays: one that is being deleted is not counted any more.
@@ -178,7 +180,9 @@ impl Workloads {
         let fences = self.group(&pod.key.namespace, &pod.labels).map(|group| group.fences.clone());
         let (fences, pod) = (fences.unwrap_or_default(), Arc::new(pod));
         place(&mut self.by_address, &pod, &fences);
-        if moved || old.is_some_and(|old| (&old.account, old.proxy) != (&pod.account, pod.proxy)) {
+        let same =
+            |old: &Pod| (&old.account, old.proxy, &old.revision) == (&pod.account, pod.proxy, &pod.revision);
+        if moved || !old.is_some_and(|old| same(&old)) {
             affected.extend(fences.iter().cloned());
         }
         self.pods.insert(pod.key.clone(), pod);

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use serde::Deserialize;
 
-/// The label that says which istiods read an object, by their revision or one of its tags (Istio 1.31,
-/// `LabelsInRevision`); all of them read what has none.
+/// The label that says which istiods read an object, by their revision (Istio 1.31, `LabelsInRevision`); all of them read
+/// what has none, and none what has a tag. Istio notes the revision of a pod's proxy in an annotation of the same name
+/// (Istio 1.31's templates).
 pub const REVISION: &str = "istio.io/rev";
 
 /// Which istiods read an object; `None`: all.

@@ -20,7 +20,7 @@ use super::target::Listeners;
 use crate::api::{Descriptor, LimiterSet, SmartLimiter, SmartLimiterSpec, reasons};
 use crate::fence::{MANAGED_BY, MANAGER};
 use crate::graph::{Graph, Labels, Limiter, ObjectKey};
-use crate::istio::{ANALYZE_SUPPRESS, EnvoyFilter, EnvoyFilterSpec, REVISION, WorkloadSelector};
+use crate::istio::{ANALYZE_SUPPRESS, EnvoyFilter, EnvoyFilterSpec, REVISION, WorkloadSelector, revision};
 
 /// The subset of all pods.
 const BASE: &str = "_base";
@@ -118,6 +118,7 @@ pub fn facts(limiter: &SmartLimiter) -> Limiter {
         key: ObjectKey::of(limiter),
         selector: Labels::from(&spec.workload_selector),
         host: host.map(Into::into),
+        revision: revision(limiter),
     }
 }
 
@@ -304,7 +305,9 @@ fn build(input: &Input<'_>, subset: &str, labels: &Labels, limits: &[Limit]) -> 
     };
     let mut filter = EnvoyFilter::new(&name(limiter, subset), spec);
     filter.metadata.namespace = limiter.namespace();
-    let revision = limiter.labels().get(REVISION).map(|revision| (REVISION.to_owned(), revision.clone()));
+    let label = revision(limiter);
+    let revision = input.graph.revision(label.as_deref());
+    let revision = revision.map(|revision| (REVISION.to_owned(), revision.to_owned()));
     let labels = revision.into_iter().chain([(MANAGED_BY.to_owned(), MANAGER.to_owned())]);
     filter.metadata.labels = Some(labels.collect());
     let silent = [(ANALYZE_SUPPRESS.to_owned(), INTERNAL.to_owned())];
@@ -318,8 +321,8 @@ fn is_too_large(filter: &EnvoyFilter) -> bool {
     serde_json::to_vec(&filter.spec).is_ok_and(|json| json.len() > 1 << 20)
 }
 
-/// Whether an `EnvoyFilter` stands as it is to be; others' labels are theirs.
+/// Whether an `EnvoyFilter` stands as it is to be; others' labels are theirs, but for the one that keeps istiods from reading it.
 fn is_as(stands: &EnvoyFilter, wanted: &EnvoyFilter) -> bool {
     let labelled = wanted.labels().iter().all(|(key, value)| stands.labels().get(key) == Some(value));
-    labelled && stands.spec == wanted.spec
+    labelled && revision(stands) == revision(wanted) && stands.spec == wanted.spec
 }

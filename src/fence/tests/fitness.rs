@@ -39,6 +39,50 @@ fn a_fence_whose_pods_have_no_sidecar_says_what_they_have_and_writes_nothing() {
 }
 
 #[test]
+fn a_fence_of_a_revision_is_for_pods_whose_istiod_reads_it() {
+    let pod = |revision: Option<&str>| {
+        let (key, labels) = (ObjectKey::new("shop", "client-1"), Labels::from(labels("app=client")));
+        Change::Pod(Pod { key, labels, revision: revision.map(Into::into), ..Pod::default() })
+    };
+    for (label, revision, fits) in [
+        (Some("istio.io/rev=1-31"), Some("1-31"), true),
+        (Some("istio.io/rev=1-31"), Some("1-30"), false),
+        (Some("istio.io/rev=1-31"), None, true),
+        (Some("istio.io/rev=prod"), Some("1-30"), false),
+        (None, Some("1-30"), true),
+    ] {
+        let mut world = World::new();
+        world.fence.metadata.labels = label.map(super::labels);
+        world.listed();
+        world.tell([pod(revision)]);
+        let plan = world.step();
+        assert_eq!(action(&plan) != "leave", fits, "{label:?}, {revision:?}");
+        assert_eq!(world.reason() == reasons::OTHER_REVISION, !fits, "{label:?}, {revision:?}");
+        world.tell([Change::Service(graph::Service {
+            key: ObjectKey::new("istio-system", "istiod-revision-tag-prod"),
+            labels: Labels::from(super::labels("istio.io/tag=prod,istio.io/rev=1-30")),
+            ..graph::Service::default()
+        })]);
+        world.run();
+        let fits = fits || label == Some("istio.io/rev=prod");
+        let reason = if fits { reasons::FENCED } else { reasons::OTHER_REVISION };
+        assert_eq!(world.reason(), reason, "{label:?}, {revision:?}, now that prod is a tag");
+    }
+}
+
+#[test]
+fn a_fence_in_force_stays_when_its_pods_move_to_another_revision_and_says_so() {
+    let mut world = World::new();
+    world.fence.metadata.labels = Some(super::labels("istio.io/rev=1-30"));
+    world.run();
+    let (hosts, labels) = (world.hosts(), Labels::from(super::labels("app=client")));
+    let (key, revision) = (ObjectKey::new("shop", "client-1"), Some("1-31".into()));
+    world.tell([Change::Pod(Pod { key, labels, revision, ..Pod::default() })]);
+    world.run();
+    assert_eq!((world.hosts(), world.reason()), (hosts, reasons::OTHER_REVISION));
+}
+
+#[test]
 fn one_pod_with_a_sidecar_is_enough() {
     let mut world = World::new();
     for (number, proxy) in [Proxy::None, Proxy::Gateway, Proxy::HostNetwork].into_iter().enumerate() {

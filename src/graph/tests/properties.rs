@@ -216,8 +216,11 @@ fn own_view(graph: &Graph, key: &ObjectKey) -> String {
     let hidden = registry.hidden_in(&key.namespace);
     let headless: Vec<_> =
         graph.registry().headless_in(&key.namespace).map(|host| host.to_string()).collect();
-    let pods: BTreeMap<_, _> =
-        graph.workloads().of_fence(key).map(|pod| (&pod.key, (&pod.labels, pod.proxy))).collect();
+    let pods: BTreeMap<_, _> = graph
+        .workloads()
+        .of_fence(key)
+        .map(|pod| (&pod.key, (&pod.labels, pod.proxy, &pod.revision)))
+        .collect();
     let declared = graph.declared(key).into_iter();
     let declared: Vec<_> = declared.map(|(host, source)| (registry.resolve(&host), host, source)).collect();
     let around = (pods, declared, graph.namespace(&key.namespace), headless, hidden);
@@ -225,7 +228,7 @@ fn own_view(graph: &Graph, key: &ObjectKey) -> String {
     let default = graph.default_sidecar(key);
     let hosts = default.map(|foreign| foreign.hosts(&key.namespace, graph.registry()).collect::<Vec<_>>());
     let sidecars = (over, default.map(|foreign| &foreign.key), hosts, graph.is_wide(key), &facts.terms);
-    let around = (around, sidecars, graph.foreign(key).is_some());
+    let around = (around, sidecars, graph.foreign(key).is_some(), graph.revision_of(key));
     let names: Vec<BTreeSet<_>> =
         facts.known.keys().map(|host| registry.other_names(host).collect()).collect();
     let FenceFacts { labels, wants, known, .. } = facts;

@@ -61,6 +61,41 @@ fn fences_of_different_revisions_have_nothing_to_do_with_each_other() {
     assert!(!graph.covers(&key("shop/client"), &key("shop/web")), "pods of another revision would have none");
 }
 
+/// The Service that istiod's chart makes for a tag (Istio 1.31).
+fn tag(name: &str, tag: &str) -> Change {
+    let labels = labels(&format!("istio.io/tag={tag},istio.io/rev=1-31"));
+    Change::Service(Service { key: key(name), labels, ..Service::default() })
+}
+
+#[test]
+fn what_is_for_a_tag_is_for_every_revision() {
+    let of = |revision: &str| Terms { revision: Some(revision.into()), ..Terms::default() };
+    let fences = [made("shop/client", "app=client", of("prod")), made("shop/web", "tier=web", of("1-30"))];
+    let mut graph = shop();
+    take(&mut graph, fences.clone());
+    let service = "istio-system/istiod-revision-tag-prod";
+    for (what, change) in [
+        ("a Service of anybody", tag("shop/istiod-revision-tag-prod", "prod")),
+        ("another tag", tag("istio-system/istiod-revision-tag-test", "test")),
+    ] {
+        assert_eq!(touched(&mut graph, change), [""; 0], "{what}");
+        assert_eq!(graph.revision_of(&key("shop/client")), Some("prod"), "{what}");
+    }
+    let both = ["shop/client", "shop/web"];
+    assert_eq!(touched(&mut graph, tag(service, "prod")), both, "the tag comes");
+    assert_eq!(graph.revision_of(&key("shop/client")), None);
+    assert_eq!(graph.revision(Some("1-31")), Some("1-31"), "what it stands for is no tag");
+    assert_eq!(peers(&graph, "shop/web"), ["shop/client"]);
+    assert_eq!(touched(&mut graph, tag(service, "prod")), [""; 0], "again");
+    assert_eq!(touched(&mut graph, Change::ServiceGone(key(service))), both, "the tag goes");
+    assert_eq!(peers(&graph, "shop/web"), [""; 0]);
+    assert_eq!(
+        touched(&mut graph, tag(service, "1-30")),
+        both,
+        "a tag that is called like another fence's revision"
+    );
+}
+
 #[test]
 fn sidecars_of_other_people_matter_to_the_pods_that_they_select() {
     let mut graph = shop();

@@ -43,6 +43,14 @@ fn some_service() -> impl Strategy<Value = Service> {
     )
 }
 
+/// What istiod's chart makes for a tag, though perhaps in another namespace.
+fn some_tag() -> impl Strategy<Value = Service> {
+    let key = prop::sample::select(vec!["root/tag", "root/other-tag", "shop/reviews"]).prop_map(key);
+    let labels =
+        prop::sample::select(vec!["istio.io/tag=a", "istio.io/tag=b", "istio.io/rev=a"]).prop_map(labels);
+    (key, labels).prop_map(|(key, labels)| Service { key, labels, ..Service::default() })
+}
+
 fn some_entry() -> impl Strategy<Value = ServiceEntry> {
     let hosts: Vec<Arc<str>> = [REVIEWS, EXAMPLE, "*.example.com"].map(Into::into).into();
     (some_key(), prop::sample::subsequence(hosts, 0..=3), some_export())
@@ -55,8 +63,9 @@ pub(super) const WORKLOADS: [&str; 2] = ["web", "api"];
 fn some_pod() -> impl Strategy<Value = Pod> {
     let proxy = prop::sample::select(vec![Proxy::Sidecar, Proxy::None]);
     let workload = prop::sample::select(WORKLOADS.to_vec()).prop_map(Arc::from);
-    (0u8..4, prop::sample::subsequence(vec![0u8, 1, 2], 0..=2), some_labels(), proxy, workload).prop_map(
-        |(number, ips, labels, proxy, workload)| {
+    let made = (proxy, prop::sample::select(vec![None, Some("a".into())]), workload);
+    (0u8..4, prop::sample::subsequence(vec![0u8, 1, 2], 0..=2), some_labels(), made).prop_map(
+        |(number, ips, labels, (proxy, revision, workload))| {
             let account = if number % 2 == 0 { "client" } else { "other" }.into();
             let namespace = if number == 3 { "other" } else { "shop" };
             let ips = ips.into_iter().map(|i| ip(number * 3 + i)).collect();
@@ -66,6 +75,7 @@ fn some_pod() -> impl Strategy<Value = Pod> {
                 labels,
                 account,
                 proxy,
+                revision,
                 workload,
                 ready: false,
             }
@@ -194,6 +204,8 @@ pub(super) fn some_change() -> impl Strategy<Value = Change> {
     prop_oneof![
         4 => some_service().prop_map(Change::Service),
         1 => some_key().prop_map(Change::ServiceGone),
+        2 => some_tag().prop_map(Change::Service),
+        1 => some_tag().prop_map(|tag| Change::ServiceGone(tag.key)),
         2 => some_entry().prop_map(Change::ServiceEntry),
         1 => some_key().prop_map(Change::ServiceEntryGone),
         4 => some_pod().prop_map(Change::Pod),

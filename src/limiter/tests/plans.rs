@@ -1,13 +1,14 @@
 use std::sync::Arc;
 
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::{
     config_of, configs, decide, decide_with, descriptor, labels, limiter, mesh, one, pod, ready, rule, status,
 };
-use crate::graph::{Change, Limiter, ObjectKey, ServiceEntry};
+use crate::graph::{Change, Limiter, ObjectKey, Service, ServiceEntry};
 use crate::istio::{ConfigPatch, EnvoyFilter};
-use crate::limiter::Plan;
+use crate::limiter::{Plan, facts};
 
 fn base(descriptors: &[Value]) -> Value {
     json!({ "sets": { "_base": { "descriptor": descriptors } } })
@@ -46,6 +47,29 @@ fn a_listener_has_one_filter_whose_configuration_goes_by_itself() {
     assert_eq!(filter.spec.workload_selector.as_ref().unwrap().labels["app"], "web");
     assert_eq!(filter.metadata.name.as_deref(), Some("web.shop.ratelimit"));
     assert_eq!(filter.metadata.owner_references.as_ref().unwrap()[0].uid, "u-1");
+}
+
+#[test]
+fn a_filter_has_its_limiters_revision_and_none_if_that_is_a_tag() {
+    let mut limiter = one(&json!({}));
+    limiter.metadata.labels = Some([("istio.io/rev".to_owned(), "prod".to_owned())].into());
+    let mut graph = mesh();
+    let tag = Change::Service(Service {
+        key: ObjectKey::new("istio-system", "istiod-revision-tag-prod"),
+        labels: labels(&[("istio.io/tag", "prod"), ("istio.io/rev", "1-31")]),
+        ..Service::default()
+    });
+    graph.apply(Change::Limiter(facts(&limiter)));
+    let plan = decide_with(&limiter, &[], &graph);
+    let filters = applied(&plan);
+    assert_eq!(filters[0].labels().get("istio.io/rev").map(String::as_str), Some("prod"));
+    assert_eq!(graph.limiters_concerned(&tag).len(), 1);
+    graph.apply(tag.clone());
+    let plan = decide_with(&limiter, &filters, &graph);
+    assert_eq!(applied(&plan)[0].labels().get("istio.io/rev"), None, "no istiod reads what has a tag");
+    assert_eq!(decide_with(&limiter, &applied(&plan), &graph).apply, []);
+    let Change::Service(tag) = tag else { unreachable!() };
+    assert_eq!(graph.limiters_concerned(&Change::ServiceGone(tag.key)).len(), 1);
 }
 
 /// What istiod does with the patches of `EnvoyFilter`s, for the HTTP filters of one chain: all removals and insertions, in the

@@ -11,6 +11,7 @@ mod chaos;
 mod clean_up;
 mod conflict;
 mod counted;
+mod declared;
 mod exact;
 mod expiry;
 mod external;
@@ -40,6 +41,7 @@ mod protocols;
 mod quiet;
 mod registry_only;
 mod restart;
+mod revisions;
 mod rolling;
 mod routes;
 mod servers_gone;
@@ -86,6 +88,7 @@ fn main() -> Result<()> {
         case("protocols", |world| protocols::run(world).boxed_local()),
         case("names", |world| names::run(world).boxed_local()),
         case("routes", |world| routes::run(world).boxed_local()),
+        case("declared", |world| declared::run(world).boxed_local()),
         case("strict", |world| strict::run(world).boxed_local()),
         case("policy", |world| policy::run(world).boxed_local()),
         case("tracing", |world| tracing::run(world).boxed_local()),
@@ -106,6 +109,7 @@ fn main() -> Result<()> {
         case("limits-taken", |world| limits_taken::run(world).boxed_local()),
         case("bad-input", |world| bad_input::run(world).boxed_local()),
         case("slime", |world| slime::run(world).boxed_local()),
+        case("revisions", |world| revisions::run(world).boxed_local()),
         case("rolling", |world| rolling::run(world).boxed_local()),
         case("busy", |world| busy::run(world).boxed_local()),
         case("restart", |world| restart::run(world).boxed_local()),

@@ -92,6 +92,18 @@ impl BedDir {
         self.0.join("hosts")
     }
 
+    /// istiod's chart, for whoever installs another one.
+    #[must_use]
+    pub fn istiod_chart(&self) -> PathBuf {
+        self.0.join("istiod-chart")
+    }
+
+    /// The values with which istiod was installed.
+    #[must_use]
+    pub fn istiod_values(&self) -> PathBuf {
+        self.0.join("istiod-values.json")
+    }
+
     /// While this exists, the bed keeps the API server killed.
     #[must_use]
     pub fn api_server_down(&self) -> PathBuf {

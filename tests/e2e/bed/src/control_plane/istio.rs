@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
@@ -28,10 +29,11 @@ pub struct Options {
 pub(super) async fn install(client: &Client, tools: &Tools, bed: &BedDir, options: &Options) -> Result<()> {
     namespace(client).await?;
     let charts = tools.istio_source().join("manifests/charts");
-    let values = bed.path().join("istiod-values.json");
+    let (chart, values) = (bed.istiod_chart(), bed.istiod_values());
+    symlink(charts.join("istio-control/istio-discovery"), &chart)?;
     fs::write(&values, values_of(options)?.to_string())?;
     let base = helm(tools, bed, "istio-base", &charts.join("base"));
-    let mut istiod = helm(tools, bed, "istiod", &charts.join("istio-control/istio-discovery"));
+    let mut istiod = helm(tools, bed, "istiod", &chart);
     istiod.arg("--values").arg(&values);
     // They do not need one another to be installed, only to work.
     tokio::try_join!(super::run(base, bed), super::run(istiod, bed)).context("cannot install Istio")?;

@@ -4,6 +4,7 @@ mod access_log;
 mod bulk;
 mod calls;
 mod faults;
+mod istiods;
 mod namespaces;
 mod network;
 mod prometheus;
