@@ -22,6 +22,8 @@ const NO_CONFLICT: (&str, &str) = ("False", "AsExpected");
 const CONFLICT: (&str, &str) = ("True", "SidecarConflict");
 const FENCED: (&str, &str) = ("True", "Fenced");
 const OPEN: (&str, &str) = ("True", "Open");
+const INGRESS: &str =
+    "ingress: [{port: {number: 9090, protocol: HTTP, name: http}, defaultEndpoint: '127.0.0.1:8080'}]";
 const SIDECAR: &str = "sidecars.networking.istio.io";
 
 /// The case.
@@ -126,11 +128,24 @@ async fn defer(world: &World) -> Result<()> {
 
 async fn compose(world: &World) -> Result<()> {
     world.apply_fence(NS, "idle", &fence_of("idle", "Compose", true)).await?;
-    world.mesh.apply(&sidecar("younger", NS, "app: idle", "", &[DB])).await?;
+    let younger = sidecar("younger", NS, "app: idle", "", &[DB]);
+    world.mesh.apply(&younger.replace("egress:", &format!("{INGRESS}, egress:"))).await?;
     world.until_routed(NS, "idle", &[DB]).await?;
     world.until_said(NS, "idle", "Conflict", NO_CONFLICT).await?;
+    until_inbound(world, true).await.context("while it is there")?;
     world.mesh.kubectl(&["delete", SIDECAR, "younger", "--namespace", NS]).await?;
-    world.until_routed(NS, "idle", &[]).await
+    world.until_routed(NS, "idle", &[]).await?;
+    until_inbound(world, false).await.context("when it is gone")
+}
+
+/// Waits until the pod's proxy has the ingress listener of the younger Sidecar, or has it no more.
+async fn until_inbound(world: &World, there: bool) -> Result<()> {
+    until(&format!("the listener is there: {there}"), SOON, async || {
+        let clusters = world.mesh.envoy(IDLE, "/clusters?filter=^inbound").await?;
+        ensure!(clusters.contains("inbound|9090||") == there, "{clusters}");
+        Ok(())
+    })
+    .await
 }
 
 async fn adopt(world: &World) -> Result<()> {

@@ -1,18 +1,19 @@
 //! A host whose calls a `VirtualService`, or a route of the Gateway API, sends elsewhere is what its caller's fence lists, and goes straight.
 
 use anyhow::{Context as _, Result, ensure};
+use bed::wait::until;
 use serde_json::json;
 
-use crate::fixtures::{client, server};
+use crate::fixtures::{client, counted_client, server};
 use crate::gateway_routes;
 use crate::protocols::first_and_later;
-use crate::world::World;
+use crate::world::{SOON, World};
 
 const NS: &str = "routes";
 const OTHER: &str = "routes-other";
 const PICKY: &str = "routes-picky";
 
-/// `root` only delegates; `db` is no HTTP; `web` keeps a part of its calls.
+/// `root` only delegates; `db` and `vault` are no HTTP; `web` keeps a part of its calls; what goes to `seen` is mirrored.
 const VIRTUAL_SERVICES: &str = "
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -35,6 +36,18 @@ apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: db, namespace: routes}
 spec: {hosts: [db], tcp: [{route: [{destination: {host: db-v2}}]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: vault, namespace: routes}
+spec:
+  hosts: [vault.routes.svc.cluster.local]
+  tls: [{match: [{sniHosts: [vault.routes.svc.cluster.local]}], route: [{destination: {host: vault-v2}}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: seen, namespace: routes}
+spec: {hosts: [seen], http: [{route: [{destination: {host: seen}}], mirrors: [{destination: {host: mirror}}]}]}
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -67,8 +80,12 @@ pub async fn run(world: &World) -> Result<()> {
         server(NS, "root", &http),
         server(NS, "db", &[("tcp", 6379)]),
         server(NS, "db-v2", &[("tcp", 6379)]),
+        server(NS, "vault", &[("tls", 8443)]),
+        server(NS, "vault-v2", &[("tls", 8443)]),
+        server(NS, "seen", &http),
+        server(NS, "mirror", &http),
         server(OTHER, "remote", &http),
-        client(NS, "client"),
+        counted_client(NS, "client"),
         VIRTUAL_SERVICES.to_owned(),
     ];
     world.mesh.apply(&manifests.join("\n---\n")).await?;
@@ -86,8 +103,30 @@ pub async fn run(world: &World) -> Result<()> {
     let remote = |namespace: &str| format!("{namespace}/remote.{OTHER}.svc.cluster.local");
     first_and_later(world, NS, "web-v2", &format!("http://remote.{OTHER}:8080/")).await?;
     world.until_routed(NS, "client", &[&remote(OTHER), db, &remote(NS), root, web]).await?;
+    let vault = &host("vault");
+    first_and_later(world, NS, "vault-v2", &format!("tls://vault.{NS}.svc.cluster.local:8443")).await?;
+    world.until_routed(NS, "client", &[&remote(OTHER), db, &remote(NS), root, vault, web]).await?;
+    what_is_mirrored_is_so_from_the_fence_too(world).await.context("a mirror")?;
     a_subset_of_the_callers_namespace_is_there_on_the_first_call(world).await.context("a subset")?;
     gateway_routes::run(world).await.context("routes of the Gateway API")
+}
+
+/// istiod sends the clusters of a route's mirrors with those of its destinations.
+async fn what_is_mirrored_is_so_from_the_fence_too(world: &World) -> Result<()> {
+    first_and_later(world, NS, "seen", "http://seen:8080/").await?;
+    let caller = &format!("{NS}/client");
+    let mirrored = async || {
+        let stats = world.mesh.stats(caller, "mirror.routes.*upstream_rq_total$").await?;
+        Ok::<_, anyhow::Error>(stats.into_values().sum::<u64>())
+    };
+    let before = mirrored().await?;
+    world.mesh.call(caller, "http://seen:8080/").await?;
+    until("the call is mirrored", SOON, async || {
+        let now = mirrored().await?;
+        ensure!(now > before, "the mirror had {before} calls, and has {now}");
+        Ok(())
+    })
+    .await
 }
 
 /// The global proxy has the route, and no such subset: it goes by no `DestinationRule` of the caller's namespace.

@@ -33,6 +33,7 @@ async fn visits(world: &World) -> Result<()> {
     further_names(world).await.context("further names")?;
     a_later_port(world).await.context("a port that comes later")?;
     a_reset(world).await.context("a reset")?;
+    put_right(world).await.context("a Sidecar that somebody edits, and deletes")?;
     two_callers(world).await.context("two callers that share a Service")?;
     two_services(world).await.context("a pod of two Services")
 }
@@ -116,6 +117,11 @@ async fn stated(world: &World) -> Result<()> {
         .await?;
     label("alias-1", &["team=b"]).await?;
     world.until_routed(NS, "client", &[&*zero, &one, &two]).await?;
+    let end = Timestamp::now().as_second() + 10;
+    let deadline = format!("{{deadline: {{expire: {{seconds: {end}}}}}}}");
+    routed(&format!("host: {{mail.{OTHER}.svc.cluster.local: {deadline}}}"), &[&*mail]).await?;
+    world.until_routed(NS, "client", &[]).await.context("after the deadline")?;
+    ensure!(Timestamp::now().as_second() >= end, "it left before its deadline");
     world.delete_fence(NS, "client").await
 }
 
@@ -160,7 +166,23 @@ async fn a_reset(world: &World) -> Result<()> {
     world.until_routed(NS, "client", &[]).await?;
     world.until_trimmed(NS, "client").await?;
     world.until_direct(CALLER, "http://details:8080/").await?;
-    world.until_routed(NS, "client", &[&*host(NS, "details")]).await?;
+    world.until_routed(NS, "client", &[&*host(NS, "details")]).await
+}
+
+/// What is in force is what the fence says, whatever happens to its Sidecar.
+async fn put_right(world: &World) -> Result<()> {
+    let details = host(NS, "details");
+    let sidecar = ["sidecars.networking.istio.io", "client", "--namespace", NS];
+    let egress = json!({ "spec": { "egress": [{ "hosts": ["slime-other/*"] }] } }).to_string();
+    let edit = [&["patch"], &sidecar[..], &["--type=merge", "--patch", &egress]].concat();
+    world.mesh.kubectl(&edit).await?;
+    world.until_routed(NS, "client", &[&*details]).await.context("edited")?;
+    world.until_trimmed(NS, "client").await?;
+    world.until_direct(CALLER, "http://details:8080/").await?;
+    world.mesh.kubectl(&[&["delete"], &sidecar[..]].concat()).await?;
+    world.until_routed(NS, "client", &[&*details]).await.context("deleted")?;
+    world.until_trimmed(NS, "client").await?;
+    world.until_direct(CALLER, "http://details:8080/").await?;
     world.delete_fence(NS, "client").await
 }
 
