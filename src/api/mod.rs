@@ -94,7 +94,7 @@ pub mod reasons {
     pub const HOST_LIMIT: &str = "HostLimit";
     /// Degraded: the workload calls hosts of namespaces that the fence may not learn; they stay on the detour.
     pub const NAMESPACE_NOT_ALLOWED: &str = "NamespaceNotAllowed";
-    /// Degraded: policies, routes, rules and filters declare more hosts than may be listed for their sake.
+    /// Degraded: policies, routes, rules, filters and entries declare more hosts than may be listed for their sake.
     pub const DECLARED_LIMIT: &str = "DeclaredLimit";
 
     /// Ready: the limiter's limits are in force.

@@ -248,6 +248,8 @@ pub enum DependencySource {
     MeshConfig,
     /// The global proxy's namespace does not see the host (`exportTo`), so it could not be learned there.
     Visibility,
+    /// A `ServiceEntry` whose hosts the workload resolves by istiod (`ISTIO_META_DNS_CAPTURE`), which tells it of listed hosts alone.
+    Dns,
     /// Slime, which had learned it before.
     Slime,
     /// Another fence that selects pods of this one.

@@ -7,10 +7,13 @@ use kube::ResourceExt;
 
 use crate::fence::is_ours;
 use crate::graph::{self, ExportTo, Labels, ObjectKey, OwnEntry};
-use crate::istio::ServiceEntry;
+use crate::istio::{ServiceEntry, ServicePort};
 
 /// Istio's annotation that says which namespaces see a Service.
 const EXPORT_TO: &str = "networking.istio.io/exportTo";
+
+/// The protocols that tell the host that is called.
+const NAMED: [&str; 6] = ["HTTP", "HTTP2", "GRPC", "GRPC-WEB", "HTTPS", "TLS"];
 
 pub(super) fn of_service(service: &Service) -> graph::Service {
     let (key, spec) = (ObjectKey::of(service), service.spec.as_ref());
@@ -45,8 +48,21 @@ pub(super) fn of_entry(entry: &ServiceEntry) -> graph::ServiceEntry {
             .as_ref()
             .map(|of| Labels::from(&of.labels))
             .unwrap_or_default(),
+        resolved_by_istiod: is_resolved_by_istiod(entry),
         own: is_own(entry).then(|| own(entry)),
         key,
+    }
+}
+
+/// Whether nobody but istiod need know the hosts of an entry, or istiod gives them addresses by which it tells connections
+/// without a name apart. A proxy that resolves a host itself, or connects to the address that was called, shows that others do.
+fn is_resolved_by_istiod(entry: &ServiceEntry) -> bool {
+    let spec = &entry.spec;
+    let named = |port: &ServicePort| NAMED.contains(&port.protocol.to_ascii_uppercase().as_str());
+    match &*spec.resolution {
+        "STATIC" => true,
+        "DNS" | "DNS_ROUND_ROBIN" => !spec.endpoints.is_empty() || !spec.ports.iter().all(named),
+        _ => false,
     }
 }
 
@@ -102,6 +118,26 @@ mod tests {
         let own = entry(&json!({ "hosts": ["*.example.com"], "exportTo": ["."] }));
         assert_eq!((own.hosts, own.export_to), (vec!["*.example.com".into()], only(&["shop"])));
         assert_eq!(entry(&json!({ "hosts": [] })).export_to, ExportTo::Unsaid);
+    }
+
+    #[test]
+    fn istiod_alone_resolves_hosts_that_no_proxy_resolves_or_that_have_ports_without_names() {
+        let (http, tcp) = (json!({ "protocol": "HTTP" }), json!({ "protocol": "TCP" }));
+        let at = json!([{ "address": "10.0.0.1" }]);
+        for (resolution, ports, endpoints, expected) in [
+            ("STATIC", json!([http]), at.clone(), true),
+            ("DNS", json!([http]), json!([]), false),
+            ("DNS", json!([http, { "protocol": "https" }]), json!([]), false),
+            ("DNS", json!([http, tcp]), json!([]), true),
+            ("DNS", json!([{}]), json!([]), true),
+            ("DNS", json!([http]), at, true),
+            ("NONE", json!([tcp]), json!([]), false),
+        ] {
+            let spec = json!({ "hosts": ["mail.internal"], "resolution": resolution, "ports": ports, "endpoints": endpoints });
+            let entry = json!({ "apiVersion": "v1", "kind": "ServiceEntry", "metadata": { "namespace": "shop", "name": "e" }, "spec": spec });
+            let entry = of_entry(&serde_json::from_value(entry).unwrap());
+            assert_eq!(entry.resolved_by_istiod, expected, "{spec}");
+        }
     }
 
     #[test]

@@ -12,6 +12,11 @@ use crate::istio::{REVISION, workload_name};
 /// The container that Istio injects, in sidecars, gateways and waypoints alike (Istio 1.31's templates).
 const ISTIO_PROXY: &str = "istio-proxy";
 
+/// The variable by which Istio has a proxy answer the names that its pod asks for (Istio 1.31, `proxyMetadata`).
+const DNS_CAPTURE: &str = "ISTIO_META_DNS_CAPTURE";
+/// The words that it takes for yes (Go's `strconv.ParseBool`).
+const YES: [&str; 6] = ["1", "t", "T", "true", "TRUE", "True"];
+
 /// What is read of a Pod. A mesh has many, and nine parts in ten of one are nobody's business here: a listing of them
 /// all is taken in a fraction of the memory.
 #[derive(Clone, Debug, Deserialize, Resource)]
@@ -38,6 +43,14 @@ struct Spec {
 struct Container {
     name: String,
     args: Vec<String>,
+    env: Vec<Variable>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Variable {
+    name: String,
+    value: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -76,6 +89,7 @@ pub(super) fn changed(pod: &Pod) -> Change {
         labels: Labels::from(pod.labels()),
         account: account(&pod.spec),
         proxy,
+        captures_dns: captures_dns(&pod.spec),
         revision: pod.annotations().get(REVISION).map(|revision| revision.as_str().into()),
         workload: workload_name(&pod.metadata).into(),
         ready: is_ready(pod),
@@ -103,13 +117,22 @@ fn proxy(spec: &Spec) -> Proxy {
     if spec.host_network {
         return Proxy::HostNetwork;
     }
-    let containers = spec.containers.iter().chain(&spec.init_containers);
-    match containers.filter(|container| container.name == ISTIO_PROXY).map(role).next() {
+    match istio_proxy(spec).map(role) {
         Some("router") => Proxy::Gateway,
         Some("waypoint") => Proxy::Waypoint,
         Some(_) => Proxy::Sidecar,
         None => Proxy::None,
     }
+}
+
+fn istio_proxy(spec: &Spec) -> Option<&Container> {
+    spec.containers.iter().chain(&spec.init_containers).find(|container| container.name == ISTIO_PROXY)
+}
+
+fn captures_dns(spec: &Spec) -> bool {
+    let variables = istio_proxy(spec).into_iter().flat_map(|proxy| &proxy.env);
+    let mut capture = variables.filter(|variable| variable.name == DNS_CAPTURE);
+    capture.any(|variable| variable.value.as_deref().is_some_and(|value| YES.contains(&value)))
 }
 
 fn role(proxy: &Container) -> &str {
@@ -158,6 +181,23 @@ mod tests {
         ];
         for (what, spec, expected) in cases {
             assert_eq!(read(&spec), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_captures_dns_if_istio_tells_it_to() {
+        let pod = |name: &str, value: &str| {
+            let env = json!([{ "name": "POD_NAME", "valueFrom": {} }, { "name": "ISTIO_META_DNS_CAPTURE", "value": value }]);
+            captures_dns(&pod(&json!({ "containers": [{ "name": name, "env": env }] }), &json!({})).spec)
+        };
+        for (name, value, expected) in [
+            ("istio-proxy", "true", true),
+            ("istio-proxy", "1", true),
+            ("istio-proxy", "false", false),
+            ("istio-proxy", "", false),
+            ("app", "true", false),
+        ] {
+            assert_eq!(pod(name, value), expected, "{name} {value}");
         }
     }
 

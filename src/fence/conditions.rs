@@ -47,7 +47,7 @@ pub(super) fn degraded(fence: &ServiceFence, facts: Option<&FenceFacts>, left_ou
             Some(message) => (true, reasons::NAMESPACE_NOT_ALLOWED, message),
             None if left_out > 0 => {
                 let message = format!(
-                    "policies, routes, rules and filters declare {left_out} hosts more than may be listed: first calls to \
+                    "policies, routes, rules, filters and entries declare {left_out} hosts more than may be listed: first calls to \
                      those meet what is declared as the global proxy's, unless spec.host lists them"
                 );
                 (true, reasons::DECLARED_LIMIT, message)

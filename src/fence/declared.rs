@@ -53,7 +53,9 @@ pub(super) fn keep_unread(
         (graph.mesh_config().is_none(), graph.workloads().of_fence(fence).next().is_none());
     let kept = |source: &&DependencySource| match **source {
         DependencySource::Policy | DependencySource::EnvoyFilter => nobody,
-        DependencySource::DestinationRule | DependencySource::VirtualService => nobody || unread,
+        DependencySource::DestinationRule | DependencySource::VirtualService | DependencySource::Dns => {
+            nobody || unread
+        }
         DependencySource::MeshConfig | DependencySource::Visibility => unread,
         _ => false,
     };

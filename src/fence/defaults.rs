@@ -21,7 +21,7 @@ pub struct Defaults {
     pub max_hosts: u32,
     /// The namespaces of which hosts may be learned, as in `spec.learning.namespaces`; empty: all.
     pub learn_namespaces: Vec<String>,
-    /// How many hosts a fence lists at most because policies, routes, rules and filters declare them: beside the hosts that it may
+    /// How many hosts a fence lists at most because policies, routes, rules, filters and entries declare them: beside the hosts that it may
     /// learn, there is room for a quarter more in its status.
     pub max_declared_hosts: usize,
     /// The label that tells the pods of a fence that names no labels and has no Service of its name.

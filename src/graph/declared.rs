@@ -24,8 +24,9 @@ impl Graph {
         let of_rules = of_rules.map(|host| (host, DependencySource::DestinationRule));
         let extended =
             self.hosts_by_extensions(fence).into_iter().map(|host| (host, DependencySource::EnvoyFilter));
+        let resolved = self.hosts_by_name_table(fence).into_iter().map(|host| (host, DependencySource::Dns));
         let named = named.map(|host| (host, DependencySource::Policy));
-        named.chain(of_mesh).chain(of_routes).chain(of_rules).chain(extended).collect()
+        named.chain(of_mesh).chain(of_routes).chain(of_rules).chain(extended).chain(resolved).collect()
     }
 
     /// Whether a policy that names callers is about workloads behind a host.

@@ -25,15 +25,20 @@ impl Graph {
     }
 
     pub(super) fn apply_entry(&mut self, entry: &ServiceEntry) -> BTreeSet<ObjectKey> {
+        let old = self.registry.entry(&entry.key).cloned();
         let changed = self.registry.apply_entry(entry.clone());
         let mut affected = self.follow_entry(&changed);
+        affected.extend(self.fences_by_name_table(old.as_ref(), Some(entry)));
         affected.extend(self.entry_came(entry));
         affected
     }
 
     pub(super) fn remove_entry(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let old = self.registry.entry(key).cloned();
         let changed = self.registry.remove_entry(key);
-        self.follow_entry(&changed)
+        let mut affected = self.follow_entry(&changed);
+        affected.extend(self.fences_by_name_table(old.as_ref(), None));
+        affected
     }
 
     /// The labels of a fence's pods; `None` while nothing tells.

@@ -27,6 +27,7 @@ mod known;
 mod learning;
 mod limiters;
 mod mesh_wide;
+mod name_table;
 mod names;
 mod namespaced;
 mod objects;

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use imbl::OrdSet;
+
 use super::names::{HostNames, is_wildcard, wildcards};
 use super::relation::Relation;
 use super::want::label_word;
@@ -43,6 +45,8 @@ pub struct Registry {
     hidden: Relation<Arc<str>, (Definer, Arc<str>)>,
     /// Namespace → the hosts of our own entries.
     own: Relation<Arc<str>, Arc<str>>,
+    /// The entries whose hosts istiod alone resolves.
+    resolved_by_istiod: OrdSet<ObjectKey>,
 }
 
 /// An object that defines a host. A Service and a `ServiceEntry` of one name are two.
@@ -256,6 +260,18 @@ impl Registry {
         hidden
             .map(|(definer, host)| EgressHost { namespace: definer.namespace().clone(), host: host.clone() })
             .collect()
+    }
+
+    /// The hosts that `namespace` sees and istiod alone resolves; no wildcards, which nobody does.
+    pub(super) fn resolved_by_istiod(&self, namespace: &str) -> impl Iterator<Item = &Arc<str>> {
+        let entries = self.resolved_by_istiod.iter().filter_map(|key| self.entries.get(key));
+        let seen = entries.filter(move |entry| self.is_visible(entry, namespace));
+        seen.flat_map(|entry| &entry.hosts).filter(|host| !is_wildcard(host))
+    }
+
+    /// Whether `namespace` sees an entry.
+    pub(super) fn is_visible(&self, entry: &ServiceEntry, namespace: &str) -> bool {
+        entry.export_to.includes(namespace, &entry.key.namespace, self.default_export)
     }
 
     /// The namespaces that see `host` where the global proxy does not: their fences list it.

@@ -24,10 +24,19 @@ pub struct Pod {
     pub proxy: Proxy,
     /// The revision of the istiod that its proxy is configured by; `None` if nothing tells.
     pub revision: Option<Arc<str>>,
+    /// Whether its proxy answers the names that it asks for, by what istiod says of them.
+    pub captures_dns: bool,
     /// The name of its workload, as Istio has it in `source_workload`.
     pub workload: Arc<str>,
     /// Whether it is ready, and stays: one that is being deleted is not counted any more.
     pub ready: bool,
+}
+
+impl Pod {
+    /// What matters of it to the fences that it is in, besides its labels.
+    fn terms(&self) -> (&str, Proxy, Option<&str>, bool) {
+        (&self.account, self.proxy, self.revision.as_deref(), self.captures_dns)
+    }
 }
 
 /// The proxy of a pod.
@@ -56,6 +65,8 @@ pub struct Workloads {
     by_fence: Relation<ObjectKey, Labels>,
     by_address: HashMap<IpAddr, Tenant>,
     by_workload: ByWorkload,
+    /// Namespace → how many of its pods have proxies that capture DNS.
+    capturing_dns: HashMap<Arc<str>, usize>,
 }
 
 /// Pods with the same labels.
@@ -119,6 +130,11 @@ impl Workloads {
         groups.flat_map(|(_, group)| &group.pods).filter_map(|key| self.pod(key))
     }
 
+    /// The namespaces with pods whose proxies capture DNS.
+    pub(super) fn capturing_dns(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.capturing_dns.keys()
+    }
+
     /// The labels of a fence's pods, each set once.
     pub(super) fn labels_of(&self, fence: &ObjectKey) -> impl Iterator<Item = &Labels> {
         self.by_fence.of(fence)
@@ -174,15 +190,15 @@ impl Workloads {
         }
         self.join(&mut pod, selecting);
         self.by_workload.add(&pod);
+        self.count_capturing(&pod, true);
         if let Some(old) = &old {
             self.by_workload.remove(old);
+            self.count_capturing(old, false);
         }
         let fences = self.group(&pod.key.namespace, &pod.labels).map(|group| group.fences.clone());
         let (fences, pod) = (fences.unwrap_or_default(), Arc::new(pod));
         place(&mut self.by_address, &pod, &fences);
-        let same =
-            |old: &Pod| (&old.account, old.proxy, &old.revision) == (&pod.account, pod.proxy, &pod.revision);
-        if moved || !old.is_some_and(|old| same(&old)) {
+        if moved || old.is_some_and(|old| old.terms() != pod.terms()) {
             affected.extend(fences.iter().cloned());
         }
         self.pods.insert(pod.key.clone(), pod);
@@ -194,7 +210,20 @@ impl Workloads {
         let Some(old) = self.pods.remove(key) else { return BTreeSet::new() };
         self.release(key, old.ips.iter());
         self.by_workload.remove(&old);
+        self.count_capturing(&old, false);
         self.leave(&old).iter().cloned().collect()
+    }
+
+    /// Counts a pod that comes, or that goes.
+    fn count_capturing(&mut self, pod: &Pod, comes: bool) {
+        if !pod.captures_dns {
+            return;
+        }
+        let count = self.capturing_dns.entry(pod.key.namespace.clone()).or_default();
+        *count = if comes { *count + 1 } else { count.saturating_sub(1) };
+        if *count == 0 {
+            self.capturing_dns.remove(&pod.key.namespace);
+        }
     }
 
     /// Notes whom a fence selects from now on. It costs a look at each set of labels of its namespace, and more

@@ -26,7 +26,7 @@ pub use gateway_route::{
 };
 pub use mesh_config::{MeshConfig, service_host};
 pub use revision::{Installation, REVISION, revision};
-pub use service_entry::{ServiceEntry, ServiceEntrySpec, ServicePort};
+pub use service_entry::{Endpoint, ServiceEntry, ServiceEntrySpec, ServicePort};
 pub use sidecar::{
     EgressListener, EgressProxy, Mode, OutboundTrafficPolicy, Port, PortSelector, Sidecar, SidecarSpec,
     WorkloadSelector,

@@ -39,7 +39,15 @@ pub struct ServiceEntrySpec {
     /// How a proxy finds an address: with `NONE` it connects to the one that the application called.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub resolution: String,
+
+    /// Where it is served. Palisade writes none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Endpoint>,
 }
+
+/// An endpoint of a host, of which nothing matters but that it is there.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+pub struct Endpoint {}
 
 /// A port of a host.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]

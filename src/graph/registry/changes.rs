@@ -43,6 +43,9 @@ impl Registry {
             }
         }
         hidden.extend(self.hidden(entry.learnable(), &entry.key.namespace).cloned());
+        if entry.resolved_by_istiod {
+            self.resolved_by_istiod.insert(entry.key.clone());
+        }
         let (before, after) = (BTreeSet::from_iter(before), entry.hosts.iter().cloned().collect());
         self.entries.insert(entry.key.clone(), entry);
         let hosts = before.symmetric_difference(&after).cloned().collect();
@@ -52,6 +55,7 @@ impl Registry {
     pub(in crate::graph) fn remove_entry(&mut self, key: &ObjectKey) -> RegistryChange {
         let Some(old) = self.entries.remove(key) else { return RegistryChange::default() };
         let definer = Definer::ServiceEntry(key.clone());
+        self.resolved_by_istiod.remove(key);
         for host in &old.hosts {
             self.undefine(host, &definer, old.learnable());
             if old.own.is_some() {

@@ -219,7 +219,7 @@ fn own_view(graph: &Graph, key: &ObjectKey) -> String {
     let pods: BTreeMap<_, _> = graph
         .workloads()
         .of_fence(key)
-        .map(|pod| (&pod.key, (&pod.labels, pod.proxy, &pod.revision)))
+        .map(|pod| (&pod.key, (&pod.labels, pod.proxy, &pod.revision, pod.captures_dns)))
         .collect();
     let declared = graph.declared(key).into_iter();
     let declared: Vec<_> = declared.map(|(host, source)| (registry.resolve(&host), host, source)).collect();

@@ -53,8 +53,15 @@ fn some_tag() -> impl Strategy<Value = Service> {
 
 fn some_entry() -> impl Strategy<Value = ServiceEntry> {
     let hosts: Vec<Arc<str>> = [REVIEWS, EXAMPLE, "*.example.com"].map(Into::into).into();
-    (some_key(), prop::sample::subsequence(hosts, 0..=3), some_export())
-        .prop_map(|(key, hosts, export_to)| ServiceEntry { key, hosts, export_to, ..ServiceEntry::default() })
+    (some_key(), prop::sample::subsequence(hosts, 0..=3), some_export(), any::<bool>()).prop_map(
+        |(key, hosts, export_to, resolved_by_istiod)| ServiceEntry {
+            key,
+            hosts,
+            export_to,
+            resolved_by_istiod,
+            ..ServiceEntry::default()
+        },
+    )
 }
 
 pub(super) const WORKLOADS: [&str; 2] = ["web", "api"];
@@ -63,9 +70,9 @@ pub(super) const WORKLOADS: [&str; 2] = ["web", "api"];
 fn some_pod() -> impl Strategy<Value = Pod> {
     let proxy = prop::sample::select(vec![Proxy::Sidecar, Proxy::None]);
     let workload = prop::sample::select(WORKLOADS.to_vec()).prop_map(Arc::from);
-    let made = (proxy, prop::sample::select(vec![None, Some("a".into())]), workload);
+    let made = (proxy, prop::sample::select(vec![None, Some("a".into())]), any::<bool>(), workload);
     (0u8..4, prop::sample::subsequence(vec![0u8, 1, 2], 0..=2), some_labels(), made).prop_map(
-        |(number, ips, labels, (proxy, revision, workload))| {
+        |(number, ips, labels, (proxy, revision, captures_dns, workload))| {
             let account = if number % 2 == 0 { "client" } else { "other" }.into();
             let namespace = if number == 3 { "other" } else { "shop" };
             let ips = ips.into_iter().map(|i| ip(number * 3 + i)).collect();
@@ -76,6 +83,7 @@ fn some_pod() -> impl Strategy<Value = Pod> {
                 account,
                 proxy,
                 revision,
+                captures_dns,
                 workload,
                 ready: false,
             }

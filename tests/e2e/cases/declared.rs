@@ -1,10 +1,10 @@
 //! What other objects say of a workload, or hide from the global proxy, is in its fence before the first call: routes for
-//! particular callers, Services that few namespaces see, and what Slime had learned.
+//! particular callers, Services that few namespaces see, names that istiod alone resolves, and what Slime had learned.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
-use crate::fixtures::{client, server};
+use crate::fixtures::{client, resolving_client, server};
 use crate::world::World;
 
 const NS: &str = "declared";
@@ -29,15 +29,17 @@ pub async fn run(world: &World) -> Result<()> {
         "kind: Service\nmetadata: {name: own,",
         "kind: Service\nmetadata: {annotations: {networking.istio.io/exportTo: .}, name: own,",
     );
-    let servers = ["desk", "desk-v2", "mail"].map(|name| server(NS, name, &HTTP));
+    let servers = ["desk", "desk-v2"].map(|name| server(NS, name, &HTTP));
+    let servers = servers.into_iter().chain([server(NS, "mail", &[("http", 8080), ("tcp", 6379)])]);
     let clients = ["client", "other"].map(|name| client(NS, name));
-    let manifests = servers.into_iter().chain(clients).chain([own, PICKY.to_owned()]);
+    let manifests = servers.chain(clients).chain([own, PICKY.to_owned()]);
     world.mesh.apply(&manifests.collect::<Vec<_>>().join("\n---\n")).await?;
     world.mesh.rollout(NS).await?;
     for name in ["client", "other"] {
         world.fence(NS, name, &fence(name)).await?;
     }
     for_one_caller(world).await.context("a route for one caller, and a Service that one namespace sees")?;
+    resolved_by_istiod(world).await.context("names that istiod alone resolves")?;
     known_to_slime(world).await.context("what Slime had learned")
 }
 
@@ -55,6 +57,36 @@ async fn for_one_caller(world: &World) -> Result<()> {
         let (call, detour) = world.watched_call(&format!("{NS}/{caller}"), url).await?;
         ensure!(call.name.as_deref() == Some(callee), "{caller} calls {url}, and {:?} answers", call.name);
         ensure!(detour == expected, "{caller} calls {url}: detour {detour}");
+    }
+    Ok(())
+}
+
+/// Nobody else knows the names; and the addresses that istiod makes up for them are no pods'.
+async fn resolved_by_istiod(world: &World) -> Result<()> {
+    let entry = |name: &str, port: u16, protocol: &str| {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+            "metadata": { "name": name, "namespace": NS },
+            "spec": {
+                "hosts": [format!("{name}.internal")], "location": "MESH_INTERNAL", "resolution": "STATIC",
+                "ports": [{ "number": port, "name": "it", "protocol": protocol }], "workloadSelector": { "labels": { "app": "mail" } },
+            },
+        })
+    };
+    let manifests = [
+        entry("letters", 8080, "HTTP").to_string(),
+        entry("bytes", 6379, "TCP").to_string(),
+        resolving_client(NS, "resolving"),
+    ];
+    world.mesh.apply(&manifests.join("\n---\n")).await?;
+    world.mesh.rollout(NS).await?;
+    world.fence(NS, "resolving", &fence("resolving")).await?;
+    let entries = ["bytes", "letters"].map(|name| format!("{NS}/{name}.internal"));
+    world.until_routed(NS, "resolving", &[&entries[0], &entries[1], &host("own")]).await?;
+    world.until_routed(NS, "other", &[&host("desk"), &host("own")]).await?;
+    for url in ["http://letters.internal:8080/", "tcp://bytes.internal:6379"] {
+        let (call, detour) = world.watched_call(&format!("{NS}/resolving"), url).await?;
+        ensure!(call.name.as_deref() == Some("mail") && !detour, "{url}: detour {detour}, {call:?}");
     }
     Ok(())
 }

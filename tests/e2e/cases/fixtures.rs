@@ -11,6 +11,12 @@ pub fn counted_client(namespace: &str, name: &str) -> String {
     deployment(namespace, name, "[]", "sidecar.istio.io/statsInclusionPrefixes: cluster.outbound")
 }
 
+/// The same, whose proxy answers the names that the pod asks for.
+pub fn resolving_client(namespace: &str, name: &str) -> String {
+    let config = r#"proxy.istio.io/config: '{"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}}'"#;
+    deployment(namespace, name, "[]", config)
+}
+
 /// An application with ports, each `(name, number)`, and its Service.
 pub fn server(namespace: &str, name: &str, ports: &[(&str, u16)]) -> String {
     let list = |line: &dyn Fn(&str, u16) -> String| {

@@ -185,6 +185,39 @@ fn another_name_is_listed_in_the_namespace_of_what_it_stands_for_too() {
 }
 
 #[test]
+fn what_only_istiod_resolves_is_listed_for_pods_that_ask_it() {
+    let entry = |name: &str, hosts: &[&str], words: &str| {
+        let (hosts, key) = (hosts.iter().map(|host| (*host).into()).collect(), key(name));
+        let export_to = ExportTo::parse(words.split(','), &key.namespace);
+        let entry = graph::ServiceEntry { key, hosts, export_to, ..graph::ServiceEntry::default() };
+        Change::ServiceEntry(graph::ServiceEntry { resolved_by_istiod: true, ..entry })
+    };
+    let pod = |captures_dns| {
+        let (ips, labels) = (vec![CALLER.into()], Labels::from(labels("app=client")));
+        Change::Pod(Pod { key: key("shop/client-1"), ips, labels, captures_dns, ..Pod::default() })
+    };
+    let mut world = World::fenced();
+    world.tell([
+        entry("egress/mail", &["mail.internal", "*.internal"], "*"),
+        entry("egress/own", &["own.internal"], "."),
+        self::entry("egress/known", "known.example.com"),
+    ]);
+    assert_eq!(entries(&world), [""; 0]);
+    assert_eq!(world.graph.apply(pod(true)).len(), 1, "the fence hears of it");
+    world.run();
+    assert_eq!(entries(&world), ["mail.internal Active [Dns] egress/mail.internal"]);
+    assert_eq!(world.graph.apply(entry("egress/mail", &["news.internal"], "*")).len(), 1);
+    world.run();
+    assert_eq!(entries(&world), ["news.internal Active [Dns] egress/news.internal"]);
+    world.tell([Change::PodGone(key("shop/client-1"))]);
+    world.run();
+    assert_eq!(entries(&world).len(), 1, "the next pod is to have it from the start");
+    world.tell([pod(false)]);
+    world.run();
+    assert_eq!(entries(&world), [""; 0]);
+}
+
+#[test]
 fn what_only_this_namespace_sees_is_listed_from_the_start() {
     let hidden = |name: &str, words: &str| {
         let (key, export_to) = (key(name), ExportTo::parse(words.split(','), key(name).namespace.as_ref()));
