@@ -67,7 +67,7 @@ pub mod reasons {
     pub const AMBIENT: &str = "Ambient";
     /// Not ready: the fence's pods are on the host's network.
     pub const HOST_NETWORK: &str = "HostNetwork";
-    /// Not ready: the fence's pods are configured by istiods of another revision than its label names.
+    /// Not ready: the fence's pods are configured by istiods of another revision than the label of its `Sidecar` names.
     pub const OTHER_REVISION: &str = "OtherRevision";
     /// Not ready: the fence is in a namespace of the cluster's or the mesh's own.
     pub const SYSTEM_NAMESPACE: &str = "SystemNamespace";

@@ -1,6 +1,7 @@
 //! What Services and `ServiceEntry`s mean for the graph.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use kube::ResourceExt;
@@ -48,22 +49,28 @@ pub(super) fn of_entry(entry: &ServiceEntry) -> graph::ServiceEntry {
             .as_ref()
             .map(|of| Labels::from(&of.labels))
             .unwrap_or_default(),
-        resolved_by_istiod: is_resolved_by_istiod(entry),
+        resolved_by_istiod: resolved_by_istiod(entry),
         own: is_own(entry).then(|| own(entry)),
         key,
     }
 }
 
-/// Whether nobody but istiod need know the hosts of an entry, or istiod gives them addresses by which it tells connections
-/// without a name apart. A proxy that resolves a host itself, or connects to the address that was called, shows that others do.
-fn is_resolved_by_istiod(entry: &ServiceEntry) -> bool {
+/// The hosts of which nobody but istiod need know the address, or of which istiod tells another one than others do: that by
+/// which it tells connections without a name apart. Who resolves a host itself, or connects to the address that was called, shows
+/// that others know it, unless the entry says the address. A wildcard has only that.
+fn resolved_by_istiod(entry: &ServiceEntry) -> Vec<Arc<str>> {
     let spec = &entry.spec;
     let named = |port: &ServicePort| NAMED.contains(&port.protocol.to_ascii_uppercase().as_str());
-    match &*spec.resolution {
-        "STATIC" => true,
-        "DNS" | "DNS_ROUND_ROBIN" => !spec.endpoints.is_empty() || !spec.ports.iter().all(named),
-        _ => false,
-    }
+    let addressed = spec.addresses.iter().any(|address| address.parse::<IpAddr>().is_ok());
+    let found_otherwise = match &*spec.resolution {
+        "STATIC" => false,
+        "DNS" | "DNS_ROUND_ROBIN" => {
+            spec.endpoints.is_empty() && spec.workload_selector.is_none() && spec.ports.iter().all(named)
+        }
+        _ => true,
+    };
+    let hosts = spec.hosts.iter().filter(|host| addressed || (!found_otherwise && !host.starts_with('*')));
+    hosts.map(|host| host.as_str().into()).collect()
 }
 
 /// Whether we wrote it, by its label and its name: with the one alone, somebody may have copied it.
@@ -123,20 +130,25 @@ mod tests {
     #[test]
     fn istiod_alone_resolves_hosts_that_no_proxy_resolves_or_that_have_ports_without_names() {
         let (http, tcp) = (json!({ "protocol": "HTTP" }), json!({ "protocol": "TCP" }));
-        let at = json!([{ "address": "10.0.0.1" }]);
-        for (resolution, ports, endpoints, expected) in [
-            ("STATIC", json!([http]), at.clone(), true),
-            ("DNS", json!([http]), json!([]), false),
-            ("DNS", json!([http, { "protocol": "https" }]), json!([]), false),
-            ("DNS", json!([http, tcp]), json!([]), true),
-            ("DNS", json!([{}]), json!([]), true),
-            ("DNS", json!([http]), at, true),
-            ("NONE", json!([tcp]), json!([]), false),
+        let (mail, both) = (&["mail.internal"][..], &["mail.internal", "*.internal"][..]);
+        for (resolution, ports, more, expected) in [
+            ("STATIC", json!([http]), json!({ "endpoints": [{ "address": "10.0.0.1" }] }), mail),
+            ("DNS", json!([http]), json!({}), &[]),
+            ("DNS", json!([http, { "protocol": "https" }]), json!({}), &[]),
+            ("DNS", json!([http, tcp]), json!({}), mail),
+            ("DNS", json!([{}]), json!({}), mail),
+            ("DNS", json!([http]), json!({ "endpoints": [{ "address": "mail.example.com" }] }), mail),
+            ("DNS", json!([http]), json!({ "workloadSelector": { "labels": { "app": "mail" } } }), mail),
+            ("NONE", json!([tcp]), json!({}), &[]),
+            ("NONE", json!([tcp]), json!({ "addresses": ["10.0.0.0/8"] }), &[]),
+            ("NONE", json!([tcp]), json!({ "addresses": ["10.0.0.0/8", "10.0.0.1"] }), both),
         ] {
-            let spec = json!({ "hosts": ["mail.internal"], "resolution": resolution, "ports": ports, "endpoints": endpoints });
+            let mut spec = json!({ "hosts": both, "resolution": resolution, "ports": ports });
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             let entry = json!({ "apiVersion": "v1", "kind": "ServiceEntry", "metadata": { "namespace": "shop", "name": "e" }, "spec": spec });
             let entry = of_entry(&serde_json::from_value(entry).unwrap());
-            assert_eq!(entry.resolved_by_istiod, expected, "{spec}");
+            let resolved: Vec<_> = entry.resolved_by_istiod.iter().map(|host| &**host).collect();
+            assert_eq!(resolved, expected, "{spec}");
         }
     }
 

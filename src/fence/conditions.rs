@@ -48,7 +48,7 @@ pub(super) fn degraded(fence: &ServiceFence, facts: Option<&FenceFacts>, left_ou
             None if left_out > 0 => {
                 let message = format!(
                     "policies, routes, rules, filters and entries declare {left_out} hosts more than may be listed: first calls to \
-                     those meet what is declared as the global proxy's, unless spec.host lists them"
+                     those meet what is declared as the global proxy's, and hosts that istiod alone resolves have no address, unless spec.host lists them"
                 );
                 (true, reasons::DECLARED_LIMIT, message)
             }

@@ -12,7 +12,7 @@ use super::plan::Situation;
 use super::sidecar::{Content, build, is_up_to_date};
 use super::stance::Stance;
 use super::{Egress, Input, Scope, SidecarAction, writers};
-use crate::graph::Labels;
+use crate::graph::{Labels, is_for};
 use crate::istio::{EgressListener, REVISION, Sidecar, SidecarSpec};
 
 /// Whom a `Sidecar` is for.
@@ -77,8 +77,8 @@ impl Situation<'_> {
     fn is_same(&self, sidecar: &Sidecar, has: &Selection, asked: &Selection) -> bool {
         let (one, other) = (&has.labels, &asked.labels);
         let pods = one == other || self.input.graph.select_the_same(&self.key.namespace, one, other);
-        let labelled = asked.revision.is_some() && sidecar.labels().get(REVISION) == asked.revision.as_ref();
-        pods && (labelled || has.revision == asked.revision)
+        let label = sidecar.labels().get(REVISION).map(String::as_str);
+        pods && is_for(label, has.revision.is_some(), asked.revision.as_deref())
     }
 
     fn pace(&self) -> Pace<'_> {

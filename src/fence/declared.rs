@@ -23,8 +23,9 @@ impl Declared {
         let (mut hosts, mut others): (Vec<_>, Vec<_>) =
             all.partition(|(_, source, _)| *source == DependencySource::MeshConfig);
         others.retain(|(.., imported)| !imported.is_empty());
-        // Without what policies are about a call is refused; the others come after.
-        others.sort_by_key(|(_, source, _)| *source != DependencySource::Policy);
+        // Without what policies are about a call is refused, and what has no address is not called at all; others come after.
+        let first = |source| matches!(source, DependencySource::Policy | DependencySource::Dns);
+        others.sort_by_key(|(_, source, _)| !first(*source));
         let mut seen = BTreeSet::new();
         let names = others.iter().map(|(host, ..)| host.clone());
         let names: Vec<_> = names.filter(|host| seen.insert(host.clone())).collect();

@@ -17,8 +17,6 @@ pub enum Unfit {
     HostNetwork,
     /// It is in the ambient mesh.
     Ambient,
-    /// Its proxy is configured by istiods that do not read what the fence would write.
-    OtherRevision,
     /// It has no proxy.
     NoSidecar,
 }
@@ -42,19 +40,12 @@ impl Unfit {
         }
     }
 
-    /// Why nothing that is written for `revision` (`None`: for all) can configure `pod`.
-    fn for_revision(pod: &Pod, revision: Option<&str>) -> Option<Self> {
-        let other = revision.zip(pod.revision.as_deref()).is_some_and(|(ours, its)| ours != its);
-        other.then_some(Self::OtherRevision)
-    }
-
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::Gateway => reasons::GATEWAY,
             Self::Waypoint => reasons::WAYPOINT,
             Self::HostNetwork => reasons::HOST_NETWORK,
             Self::Ambient => reasons::AMBIENT,
-            Self::OtherRevision => reasons::OTHER_REVISION,
             Self::NoSidecar => reasons::NO_SIDECAR,
         }
     }
@@ -65,9 +56,6 @@ impl Unfit {
             Self::Waypoint => "the pods are waypoints, which no Sidecar configures",
             Self::HostNetwork => "the pods are on the host's network, where Istio injects no sidecar",
             Self::Ambient => "the pods are in the ambient mesh, which no Sidecar configures",
-            Self::OtherRevision => {
-                "the pods' revision is not that of the fence's label istio.io/rev, so their istiod would not read the Sidecar: label the fence with the pods' revision or a tag, or take the label off"
-            }
             Self::NoSidecar => "the pods have no sidecar: have it injected, or delete the fence",
         }
     }
@@ -86,13 +74,20 @@ pub(super) enum Pods {
 
 /// The pods of the fence `key`.
 pub(super) fn pods(graph: &Graph, key: &ObjectKey) -> Pods {
-    let (labels, revision) = (graph.namespace(&key.namespace), graph.revision_of(key));
+    let labels = graph.namespace(&key.namespace);
     let mut reason = None;
     for pod in graph.workloads().of_fence(key) {
-        match Unfit::of(pod, labels).or_else(|| Unfit::for_revision(pod, revision)) {
+        match Unfit::of(pod, labels) {
             None => return Pods::Fit,
             Some(unfit) => reason = Some(reason.map_or(unfit, |reason| unfit.min(reason))),
         }
     }
     reason.map_or(Pods::None, Pods::Unfit)
+}
+
+/// Whether the istiods of all pods of the fence `key` leave out what is labelled with `revision`.
+pub(super) fn is_unread(graph: &Graph, key: &ObjectKey, revision: &str) -> bool {
+    let pods = graph.workloads().of_fence(key).filter(|pod| pod.proxy == Proxy::Sidecar);
+    let mut theirs = pods.map(|pod| pod.revision.as_deref()).peekable();
+    theirs.peek().is_some() && theirs.all(|its| its.is_some_and(|its| its != revision))
 }

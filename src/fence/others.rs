@@ -139,12 +139,14 @@ impl<'a> Others<'a> {
         self.graph.neighbours(self.fence).into_iter().map(move |other| self.seen_by(other))
     }
 
-    /// Whether the fence's `Sidecar`, as it stands, is about to go or to select other pods.
+    /// Whether the fence's `Sidecar`, as it stands, is about to go, or to select other pods or to be read by other istiods.
     fn moves(self) -> bool {
         let Some(has) = self.graph.standing_selector(self.fence) else { return false };
         let asked = self.facts().and_then(|facts| facts.labels.as_ref());
-        let turns =
-            || asked.is_some_and(|asked| !self.graph.select_the_same(&self.fence.namespace, has, asked));
+        let turns = || {
+            asked.is_some_and(|asked| !self.graph.select_the_same(&self.fence.namespace, has, asked))
+                || !self.graph.is_of_its_revision(self.fence)
+        };
         let given_back = self.graph.adopted(self.fence).is_some();
         (!self.enforces() && !given_back)
             || (self.obstacle().is_none() && (self.carrier().is_some() || (!given_back && turns())))

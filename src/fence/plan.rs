@@ -8,6 +8,7 @@ use super::conditions;
 use super::declared::{self, Declared};
 use super::domains::{domains, known, next_deadline};
 use super::expiry::{self, Expiry};
+use super::fitness;
 use super::observed::observe;
 use super::others::{self, Others};
 use super::stance::Stance;
@@ -18,7 +19,7 @@ use crate::api::{
     reasons,
 };
 use crate::graph::{FenceFacts, Graph, ObjectKey};
-use crate::istio::{Installation, Sidecar};
+use crate::istio::{Installation, REVISION, Sidecar};
 
 /// What holds for all fences.
 #[derive(Clone, Debug)]
@@ -266,12 +267,25 @@ impl<'a> Situation<'a> {
                 Verdict::new(reasons::OPENING, "the full configuration is being given back")
             }
             (Stance::Wait(verdict), _) => verdict.clone(),
-            (Stance::Enforce, true) => Verdict::new(
-                reasons::FENCED,
-                "the workload gets what it uses; calls to anything else go through the global proxy",
-            ),
+            (Stance::Enforce, true) => self.unread().unwrap_or_else(|| {
+                let message =
+                    "the workload gets what it uses; calls to anything else go through the global proxy";
+                Verdict::new(reasons::FENCED, message)
+            }),
             (Stance::Enforce, false) => Verdict::new(reasons::FENCING, "the Sidecar is being brought in"),
         }
+    }
+
+    /// That no istiod of the fence's pods reads its `Sidecar` as it is labelled, by whomever.
+    fn unread(&self) -> Option<Verdict> {
+        let (sidecar, _) = self.own.as_ref()?;
+        let revision = sidecar.labels().get(REVISION)?;
+        fitness::is_unread(self.input.graph, &self.key, revision).then(|| {
+            let message = format!(
+                "the Sidecar has the label istio.io/rev={revision}, and the istiods of the pods are of another revision and do not read it: label the fence with the pods' revision (their annotation istio.io/rev) or with a tag, or take the label off"
+            );
+            Verdict::new(reasons::OTHER_REVISION, message)
+        })
     }
 
     fn is_trimmed(&self) -> bool {
@@ -328,7 +342,8 @@ impl<'a> Situation<'a> {
         if !self.is_trimmed() || matches!(stance, Stance::Withdraw(_)) {
             return verdict.says(ENFORCED, false);
         }
-        Verdict::new(reasons::FENCED, "the Sidecar lists what the workload uses").says(ENFORCED, true)
+        let fenced = || Verdict::new(reasons::FENCED, "the Sidecar lists what the workload uses");
+        self.unread().map_or_else(|| fenced().says(ENFORCED, true), |unread| unread.says(ENFORCED, false))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::api::ServiceFence;
 use crate::graph::{EgressHost, Foreign, Labels, Standing};
 use crate::istio::{
     ANALYZE_SUPPRESS, EgressListener, EgressProxy, Mode, OutboundTrafficPolicy, Port, PortSelector, REVISION,
-    Sidecar, SidecarSpec, WorkloadSelector,
+    Sidecar, SidecarSpec, WorkloadSelector, revision,
 };
 
 /// The label that marks what Palisade wrote.
@@ -211,5 +211,7 @@ pub fn standing(sidecar: &Sidecar) -> Standing {
         selector: selector.map(|selector| Labels::from(&selector.labels)).unwrap_or_default(),
         adopted: adoption::adopted(sidecar).map(Arc::new),
         contested: adoption::contested(sidecar),
+        revision: revision(sidecar),
+        labelled: writers::set_the_revision(sidecar),
     }
 }

@@ -72,7 +72,7 @@ impl Graph {
         affected.extend(self.relabelled(&changed.labels));
         let (before, after) = &changed.labels;
         if before != after {
-            affected.extend(self.for_tags(&self.tags(key, [before, after])).cloned());
+            affected.extend(self.for_tags(&self.tags(key, [before, after])));
         }
         if !changed.renamed.is_empty() {
             affected.extend(self.wanting(&changed.renamed, None));
@@ -120,7 +120,12 @@ impl Graph {
         // A learned host itself stays as it was found; its other names come and go.
         let named = all.iter().filter(|names| names.len() > 1).flatten();
         let routed = all.iter().flatten().flat_map(|host| {
-            let named = self.fences_by_rules([host]).into_iter().chain(self.fences_by_extensions(host));
+            let resolving = self.fences_resolving(host).cloned();
+            let named = self
+                .fences_by_rules([host])
+                .into_iter()
+                .chain(self.fences_by_extensions(host))
+                .chain(resolving);
             self.routed_to(host).into_iter().chain(self.sent_on(host)).chain(named)
         });
         let composed = hosts.iter().flat_map(|host| self.composed_with(host));

@@ -72,6 +72,7 @@ pub use policies::Policy;
 pub(crate) use pushes::later;
 pub use pushes::{Debounce, Istiod, Pushes};
 pub use registry::Registry;
+pub(crate) use revisions::is_for;
 pub use routes::{Asked, Audience, Source, VirtualService};
 pub use selector::{Labels, PodSelection};
 pub use sidecars::{Consent, Foreign, Origin, Sidecar, Standing};

@@ -21,16 +21,24 @@ impl Graph {
         before: Option<&ServiceEntry>,
         after: Option<&ServiceEntry>,
     ) -> BTreeSet<ObjectKey> {
-        let told = |entry: &&ServiceEntry| entry.resolved_by_istiod;
-        let (before, after) = (before.filter(told), after.filter(told));
-        let view = |entry: &ServiceEntry| (entry.hosts.clone(), entry.export_to.clone());
-        if before.map(view) == after.map(view) {
+        let view = |entry: &ServiceEntry| (entry.resolved_by_istiod.clone(), entry.export_to.clone());
+        if before.map(view).unwrap_or_default() == after.map(view).unwrap_or_default() {
             return BTreeSet::new();
         }
-        let seen = |namespace: &&Arc<str>| {
-            before.into_iter().chain(after).any(|entry| self.registry.is_visible(entry, namespace))
-        };
-        let namespaces = self.workloads.capturing_dns().filter(seen);
-        namespaces.flat_map(|namespace| self.fences.in_namespace(namespace)).cloned().collect()
+        before.into_iter().chain(after).flat_map(|entry| self.capturing(entry)).cloned().collect()
+    }
+
+    /// The fences that list a host which istiod alone resolves, if `host` makes a difference to that.
+    pub(super) fn fences_resolving<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a ObjectKey> {
+        let entries = self.workloads.capturing_dns().next().map(|_| self.registry.resolving(host));
+        entries.into_iter().flatten().flat_map(|entry| self.capturing(entry))
+    }
+
+    /// The fences of namespaces that see the hosts of an entry and have pods whose proxies capture DNS.
+    fn capturing<'a>(&'a self, entry: &ServiceEntry) -> impl Iterator<Item = &'a ObjectKey> + use<'a> {
+        let of = |namespace: &&Arc<str>| self.registry.is_visible(entry, namespace);
+        let told = !entry.resolved_by_istiod.is_empty();
+        let namespaces: Vec<_> = self.workloads.capturing_dns().filter(|_| told).filter(of).collect();
+        namespaces.into_iter().flat_map(|namespace| self.fences.in_namespace(namespace))
     }
 }

@@ -51,8 +51,8 @@ pub struct ServiceEntry {
     pub export_to: ExportTo,
     /// The pods of its namespace that it stands for; empty if it has no selector.
     pub selector: Labels,
-    /// Whether only istiod tells who asks for its hosts the address to call.
-    pub resolved_by_istiod: bool,
+    /// Those of its hosts of which only istiod tells the address to call.
+    pub resolved_by_istiod: Vec<Arc<str>>,
     /// What matters besides, if Palisade wrote it.
     pub own: Option<OwnEntry>,
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use imbl::OrdSet;
 
-use super::names::{HostNames, is_wildcard, wildcards};
+use super::names::{HostNames, is_wildcard, overlap, wildcards};
 use super::relation::Relation;
 use super::want::label_word;
 use super::{
@@ -262,11 +262,17 @@ impl Registry {
             .collect()
     }
 
-    /// The hosts that `namespace` sees and istiod alone resolves; no wildcards, which nobody does.
+    /// The hosts that `namespace` sees and istiod alone resolves.
     pub(super) fn resolved_by_istiod(&self, namespace: &str) -> impl Iterator<Item = &Arc<str>> {
         let entries = self.resolved_by_istiod.iter().filter_map(|key| self.entries.get(key));
         let seen = entries.filter(move |entry| self.is_visible(entry, namespace));
-        seen.flat_map(|entry| &entry.hosts).filter(|host| !is_wildcard(host))
+        seen.flat_map(|entry| &entry.resolved_by_istiod)
+    }
+
+    /// The entries that define hosts which istiod alone resolves, and for which `host` makes a difference.
+    pub(super) fn resolving<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a ServiceEntry> {
+        let entries = self.resolved_by_istiod.iter().filter_map(|key| self.entries.get(key));
+        entries.filter(move |entry| entry.resolved_by_istiod.iter().any(|other| overlap(other, host)))
     }
 
     /// Whether `namespace` sees an entry.

@@ -80,7 +80,7 @@ impl Graph {
         let revision = self.revision_of(fence);
         self.sidecars
             .foreign_in(&fence.namespace)
-            .filter(move |foreign| is_read_by(foreign.revision.as_deref(), revision))
+            .filter(move |foreign| self.is_read(foreign, revision))
             .filter(|foreign| self.workloads.labels_of(fence).any(|labels| foreign.selects(labels)))
     }
 
@@ -95,7 +95,7 @@ impl Graph {
     #[must_use]
     pub fn default_sidecar(&self, fence: &ObjectKey) -> Option<&Foreign> {
         let revision = self.revision_of(fence);
-        self.sidecars.default_of(&fence.namespace, revision)
+        self.sidecars.default_of(&fence.namespace, |foreign| self.is_read(foreign, revision))
     }
 
     /// Somebody else's Sidecar that every pod gets that now has the one of `fence`, if that goes; `None` if they would
@@ -107,7 +107,7 @@ impl Graph {
         let next = |labels: &Labels| {
             let all = self.sidecars.foreign_in(&fence.namespace);
             let over = all.filter(|foreign| foreign.selects(labels));
-            over.filter(|foreign| is_read_by(foreign.revision.as_deref(), revision))
+            over.filter(|foreign| self.is_read(foreign, revision))
                 .min_by_key(|foreign| (foreign.created, &foreign.key))
         };
         let selected = self.workloads.labels_in(&fence.namespace);

@@ -40,6 +40,10 @@ pub struct Standing {
     pub adopted: Option<Arc<SidecarSpec>>,
     /// Who writes it too since it was taken over.
     pub contested: Option<Arc<str>>,
+    /// Its label `istio.io/rev`.
+    pub revision: Option<Arc<str>>,
+    /// Whether it was us who labelled it so.
+    pub labelled: bool,
 }
 
 /// Whether somebody else's `Sidecar` may be taken over by the fence of its name.
@@ -250,13 +254,18 @@ impl Sidecars {
 
     /// The Sidecar that pods of a namespace have by default: the oldest without a selector, of their own namespace
     /// or else of the root namespace.
-    pub(super) fn default_of(&self, namespace: &str, revision: Option<&str>) -> Option<&Foreign> {
+    pub(super) fn default_of(&self, namespace: &str, is_read: impl Fn(&Foreign) -> bool) -> Option<&Foreign> {
         let oldest = |namespace| {
             let all = self.foreign_in(namespace);
-            all.filter(|sidecar| sidecar.is_default() && is_read_by(sidecar.revision.as_deref(), revision))
+            all.filter(|sidecar| sidecar.is_default() && is_read(sidecar))
                 .min_by_key(|sidecar| (sidecar.created, &sidecar.key))
         };
         oldest(namespace).or_else(|| oldest(&self.root))
+    }
+
+    /// Somebody else's Sidecars of the whole mesh: few.
+    pub(super) fn all_foreign(&self) -> impl Iterator<Item = &Foreign> {
+        self.foreign.values().flat_map(|all| all.values())
     }
 
     /// The namespaces with default Sidecars that name `want` (a host, or `namespace/*`).
@@ -265,13 +274,13 @@ impl Sidecars {
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = ObjectKey> {
-        let foreign = self.foreign.values().flat_map(|all| all.values()).map(|sidecar| sidecar.key.clone());
+        let foreign = self.all_foreign().map(|sidecar| sidecar.key.clone());
         self.own.keys().cloned().chain(foreign)
     }
 }
 
-/// Whether pods of `revision` (`None`: it could be any) may be given what is labelled `label`: istiod reads what has no
-/// label, or its own revision's (Istio 1.31, `LabelsInRevision`).
+/// Whether pods of `revision` (`None`: it could be any) may be given what is for `label`, which is no tag: istiod reads what has
+/// no label, or its own revision's (Istio 1.31, `LabelsInRevision`).
 pub(super) fn is_read_by(label: Option<&str>, revision: Option<&str>) -> bool {
     label.is_none() || revision.is_none() || label == revision
 }

@@ -40,6 +40,10 @@ pub struct ServiceEntrySpec {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub resolution: String,
 
+    /// The addresses by which its hosts are called. Palisade writes none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+
     /// Where it is served. Palisade writes none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,

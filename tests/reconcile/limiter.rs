@@ -212,6 +212,19 @@ async fn limits_go_before_the_status_and_nothing_is_written_again() {
     assert_eq!(bench.lines().await, NOTHING);
 }
 
+/// Server-side apply leaves it where it is, and istiods of other revisions would not read the filter.
+#[tokio::test]
+async fn a_revision_that_somebody_gave_a_filter_comes_off_once() {
+    let mut bench = Bench::new().await;
+    let theirs = json!({ "istio.io/rev": "1-30", "team": "a" });
+    let path = "/apis/networking.istio.io/v1alpha3/namespaces/shop/envoyfilters/web.shop.ratelimit";
+    bench.server.all.insert(path.to_owned(), json!({ "metadata": { "labels": theirs } }));
+    assert_eq!(bench.lines().await, [APPLY, APPLY, STATUS, EVENT], "the second by a merge patch");
+    let labels = json!({ "team": "a", "app.kubernetes.io/managed-by": "palisade" });
+    assert_eq!(bench.server.get(FILTER).unwrap()["metadata"]["labels"], labels);
+    assert_eq!(bench.lines().await, NOTHING);
+}
+
 /// What istiod says when it is there, the case `limits-taken` shows.
 #[tokio::test]
 async fn that_there_is_no_istiod_to_ask_is_told_once_and_limits_are_in_force_nevertheless() {

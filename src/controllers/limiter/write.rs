@@ -1,11 +1,12 @@
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt};
+use serde_json::json;
 
 use crate::controllers::error::Error;
 use crate::controllers::metrics::Written;
 use crate::controllers::write::{Writer, is_not_found};
 use crate::fence::MANAGER;
-use crate::istio::EnvoyFilter;
+use crate::istio::{EnvoyFilter, REVISION, revision};
 
 impl Writer {
     /// Applies an `EnvoyFilter`, by force if it is the limiter's already; else a conflict is an error.
@@ -14,6 +15,15 @@ impl Writer {
         let (api, name, patch) = (self.filters(filter), filter.name_any(), Patch::Apply(filter));
         let call = api.patch(&name, &params, &patch);
         let mut applied = self.attempt(Written::EnvoyFilter, "apply an EnvoyFilter", call).await?;
+        // Server-side apply, even by force, leaves the label of others that keeps istiods from reading it.
+        if revision(&applied).is_some() && revision(filter).is_none() {
+            let patch = json!({ "metadata": { "labels": { REVISION: null } } });
+            let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+            let patch = Patch::Merge(&patch);
+            let call = api.patch(&name, &params, &patch);
+            let action = "take others' revision off an EnvoyFilter";
+            applied = self.attempt(Written::EnvoyFilter, action, call).await?;
+        }
         applied.metadata.managed_fields = None;
         Ok(applied)
     }

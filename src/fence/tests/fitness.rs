@@ -1,6 +1,7 @@
 //! Pods that no Sidecar can configure.
 
 use super::*;
+use crate::api::ENFORCED;
 use crate::graph::{Namespace, Proxy};
 
 fn with_pod(world: &mut World, name: &str, proxy: Proxy, more: &str) {
@@ -38,48 +39,73 @@ fn a_fence_whose_pods_have_no_sidecar_says_what_they_have_and_writes_nothing() {
     }
 }
 
-#[test]
-fn a_fence_of_a_revision_is_for_pods_whose_istiod_reads_it() {
-    let pod = |revision: Option<&str>| {
-        let (key, labels) = (ObjectKey::new("shop", "client-1"), Labels::from(labels("app=client")));
-        Change::Pod(Pod { key, labels, revision: revision.map(Into::into), ..Pod::default() })
+fn injected_by(revision: Option<&str>) -> Change {
+    let (key, labels) = (ObjectKey::new("shop", "client-1"), Labels::from(labels("app=client")));
+    Change::Pod(Pod { key, labels, revision: revision.map(Into::into), ..Pod::default() })
+}
+
+/// The Service of the tag `prod`.
+fn tag() -> graph::Service {
+    graph::Service {
+        key: ObjectKey::new("istio-system", "istiod-revision-tag-prod"),
+        labels: Labels::from(labels("istio.io/tag=prod,istio.io/rev=1-30")),
+        ..graph::Service::default()
+    }
+}
+
+/// The reasons of `Ready` and of `Enforced`.
+fn said(world: &World) -> (String, String) {
+    let status = world.fence.status.as_ref().unwrap();
+    let reason = |condition: &str| {
+        let said = status.conditions.iter().find(|said| said.type_ == condition).unwrap();
+        format!("{} {}", said.status, said.reason)
     };
-    for (label, revision, fits) in [
-        (Some("istio.io/rev=1-31"), Some("1-31"), true),
-        (Some("istio.io/rev=1-31"), Some("1-30"), false),
-        (Some("istio.io/rev=1-31"), None, true),
-        (Some("istio.io/rev=prod"), Some("1-30"), false),
-        (None, Some("1-30"), true),
+    (reason(READY), reason(ENFORCED))
+}
+
+#[test]
+fn a_fence_whose_label_its_pods_istiods_do_not_read_says_so() {
+    let (fenced, unread) = ("True Fenced", "False OtherRevision");
+    for (label, revision, without, with) in [
+        (Some("istio.io/rev=1-31"), Some("1-31"), fenced, fenced),
+        (Some("istio.io/rev=1-31"), Some("1-30"), unread, unread),
+        (Some("istio.io/rev=1-31"), None, fenced, fenced),
+        (Some("istio.io/rev=prod"), Some("1-30"), unread, fenced),
+        (None, Some("1-30"), fenced, fenced),
     ] {
         let mut world = World::new();
-        world.fence.metadata.labels = label.map(super::labels);
+        world.fence.metadata.labels = label.map(labels);
         world.listed();
-        world.tell([pod(revision)]);
-        let plan = world.step();
-        assert_eq!(action(&plan) != "leave", fits, "{label:?}, {revision:?}");
-        assert_eq!(world.reason() == reasons::OTHER_REVISION, !fits, "{label:?}, {revision:?}");
-        world.tell([Change::Service(graph::Service {
-            key: ObjectKey::new("istio-system", "istiod-revision-tag-prod"),
-            labels: Labels::from(super::labels("istio.io/tag=prod,istio.io/rev=1-30")),
-            ..graph::Service::default()
-        })]);
-        world.run();
-        let fits = fits || label == Some("istio.io/rev=prod");
-        let reason = if fits { reasons::FENCED } else { reasons::OTHER_REVISION };
-        assert_eq!(world.reason(), reason, "{label:?}, {revision:?}, now that prod is a tag");
+        world.tell([injected_by(revision), service("shop/reviews"), service("shop/ratings")]);
+        for (tagged, expected) in [(false, without), (true, with), (false, without)] {
+            let key = tag().key;
+            world.tell([if tagged { Change::Service(tag()) } else { Change::ServiceGone(key) }]);
+            world.run();
+            let what = format!("{label:?}, {revision:?}, prod is a tag: {tagged}");
+            assert_eq!(said(&world), (expected.to_owned(), expected.to_owned()), "{what}");
+            assert!(world.is_quiet(&world.plan()), "{what}");
+        }
     }
 }
 
 #[test]
-fn a_fence_in_force_stays_when_its_pods_move_to_another_revision_and_says_so() {
+fn whoever_labelled_the_sidecar_so_that_nobody_reads_it_a_fence_tells_and_goes_on() {
     let mut world = World::new();
-    world.fence.metadata.labels = Some(super::labels("istio.io/rev=1-30"));
+    world.tell([injected_by(Some("1-31")), service("shop/reviews")]);
     world.run();
-    let (hosts, labels) = (world.hosts(), Labels::from(super::labels("app=client")));
-    let (key, revision) = (ObjectKey::new("shop", "client-1"), Some("1-31".into()));
-    world.tell([Change::Pod(Pod { key, labels, revision, ..Pod::default() })]);
+    world.edit_sidecar(|sidecar| {
+        sidecar.labels_mut().insert("istio.io/rev".to_owned(), "1-30".to_owned());
+    });
     world.run();
-    assert_eq!((world.hosts(), world.reason()), (hosts, reasons::OTHER_REVISION));
+    assert_eq!(world.reason(), reasons::OTHER_REVISION);
+    let pod = Pod { key: ObjectKey::new("shop", "client-2"), ..Pod::default() };
+    let labels = Labels::from(labels("app=client"));
+    world.tell([Change::Pod(Pod { labels: labels.clone(), proxy: Proxy::None, ..pod.clone() })]);
+    world.run();
+    assert_eq!(world.reason(), reasons::OTHER_REVISION, "a pod without a proxy reads none either");
+    world.tell([Change::Pod(Pod { labels, revision: Some("1-30".into()), ..pod })]);
+    world.run();
+    assert_eq!(world.reason(), reasons::FENCED, "one pod is enough");
 }
 
 #[test]

@@ -114,6 +114,25 @@ fn a_fence_that_is_left_to_another_revision_opens_beside_one_that_stays() {
 }
 
 #[test]
+fn a_fence_changes_its_revision_beside_one_that_shares_some_of_its_pods() {
+    for changing in ["old", "young"] {
+        let mut town = Town::new(&[("a", "app=a"), ("both", "app=a,tier=web"), ("web", "tier=web")]);
+        town.make("old", "app=a");
+        town.make("young", "tier=web");
+        town.run();
+        for label in [Some("istio.io/rev=1-31"), Some("istio.io/rev=prod"), None] {
+            town.edit(changing, |fence| fence.metadata.labels = label.map(labels));
+            town.run();
+            let stands = town.sidecars[changing].1.labels().get("istio.io/rev").cloned();
+            assert_eq!(stands, label.map(|label| label.trim_start_matches("istio.io/rev=").to_owned()));
+            for fence in ["old", "young"] {
+                assert_eq!(town.said(fence, READY), Some(("True", reasons::FENCED)), "{fence}: {label:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn pods_that_a_selector_lets_go_change_to_the_other_sidecar_while_both_are_wide() {
     let mut town = Town::new(&[("a", "app=a"), ("both", "app=a,tier=web"), ("web", "tier=web")]);
     town.make("old", "tier=web");

@@ -107,9 +107,10 @@ impl Town {
             SidecarAction::Leave => {}
             SidecarAction::Warm(sidecar) | SidecarAction::Apply(sidecar) => {
                 let created = self.sidecars.get(name).map_or(self.now, |(created, _)| *created);
-                let origin = Origin::Fence(standing(sidecar));
+                let sidecar = managed((**sidecar).clone());
+                let origin = Origin::Fence(standing(&sidecar));
                 let key = ObjectKey::new("shop", name);
-                self.sidecars.insert(name.to_owned(), (created, (**sidecar).clone()));
+                self.sidecars.insert(name.to_owned(), (created, sidecar));
                 self.graph.apply(Change::Sidecar(graph::Sidecar {
                     key,
                     created: Some(created),

@@ -43,7 +43,7 @@ impl Registry {
             }
         }
         hidden.extend(self.hidden(entry.learnable(), &entry.key.namespace).cloned());
-        if entry.resolved_by_istiod {
+        if !entry.resolved_by_istiod.is_empty() {
             self.resolved_by_istiod.insert(entry.key.clone());
         }
         let (before, after) = (BTreeSet::from_iter(before), entry.hosts.iter().cloned().collect());

@@ -198,7 +198,11 @@ fn view(graph: &Graph, key: &ObjectKey) -> String {
         .collect();
     let near = graph.neighbours(key).into_iter();
     let near: Vec<_> = near
-        .map(|other| (other, graph.is_wide(other), graph.standing_selector(other), own_view(graph, other)))
+        .map(|other| {
+            let standing =
+                (graph.is_wide(other), graph.standing_selector(other), graph.is_of_its_revision(other));
+            (other, standing, own_view(graph, other))
+        })
         .collect();
     format!("{} {:?} {peers:?} {near:?}", own_view(graph, key), graph.standing_selector(key))
 }
@@ -222,7 +226,15 @@ fn own_view(graph: &Graph, key: &ObjectKey) -> String {
         .map(|pod| (&pod.key, (&pod.labels, pod.proxy, &pod.revision, pod.captures_dns)))
         .collect();
     let declared = graph.declared(key).into_iter();
-    let declared: Vec<_> = declared.map(|(host, source)| (registry.resolve(&host), host, source)).collect();
+    // As a Sidecar lists it: with the namespaces that route it.
+    let listed = |host: &Arc<str>| {
+        let mut all = registry.resolve(host);
+        let routed: Vec<_> =
+            all.iter().flat_map(|listed| graph.routed_from(&listed.host, &key.namespace)).collect();
+        all.extend(routed);
+        all
+    };
+    let declared: Vec<_> = declared.map(|(host, source)| (listed(&host), host, source)).collect();
     let around = (pods, declared, graph.namespace(&key.namespace), headless, hidden);
     let over: Vec<_> = graph.foreign_over(key).map(|foreign| &foreign.key).collect();
     let default = graph.default_sidecar(key);

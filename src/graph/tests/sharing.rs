@@ -97,6 +97,29 @@ fn what_is_for_a_tag_is_for_every_revision() {
 }
 
 #[test]
+fn nobody_reads_a_sidecar_that_is_labelled_with_a_tag() {
+    let mut graph = shop();
+    let of = |name, selector| Sidecar { revision: Some("prod".into()), ..foreign(name, selector, &[]) };
+    take(
+        &mut graph,
+        [of("shop/x", Some("app=client")), of("shop/default", None), of("istio-system/default", None)]
+            .map(Change::Sidecar),
+    );
+    let seen = |graph: &Graph| {
+        let default = graph.default_sidecar(&key("shop/client"));
+        (over(graph, "shop/client"), default.map(|default| default.key.to_string()))
+    };
+    let read = (vec!["shop/x".to_owned()], Some("shop/default".to_owned()));
+    assert_eq!(seen(&graph), read, "a fence of no revision may be of any");
+    let service = "istio-system/istiod-revision-tag-prod";
+    let all = ["shop/client", "shop/web"];
+    assert_eq!(touched(&mut graph, tag(service, "prod")), all);
+    assert_eq!(seen(&graph), (Vec::new(), None));
+    assert_eq!(touched(&mut graph, Change::ServiceGone(key(service))), all);
+    assert_eq!(seen(&graph), read);
+}
+
+#[test]
 fn sidecars_of_other_people_matter_to_the_pods_that_they_select() {
     let mut graph = shop();
     let all = ["shop/client", "shop/web"];

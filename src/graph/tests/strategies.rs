@@ -54,11 +54,11 @@ fn some_tag() -> impl Strategy<Value = Service> {
 fn some_entry() -> impl Strategy<Value = ServiceEntry> {
     let hosts: Vec<Arc<str>> = [REVIEWS, EXAMPLE, "*.example.com"].map(Into::into).into();
     (some_key(), prop::sample::subsequence(hosts, 0..=3), some_export(), any::<bool>()).prop_map(
-        |(key, hosts, export_to, resolved_by_istiod)| ServiceEntry {
+        |(key, hosts, export_to, resolved)| ServiceEntry {
             key,
-            hosts,
             export_to,
-            resolved_by_istiod,
+            resolved_by_istiod: if resolved { hosts.clone() } else { Vec::new() },
+            hosts,
             ..ServiceEntry::default()
         },
     )
@@ -170,7 +170,18 @@ fn some_sidecar() -> impl Strategy<Value = Sidecar> {
     );
     let standing = prop::sample::select(vec!["", "app=client", "tier=web"]);
     let own = (name, standing, any::<bool>()).prop_map(|(name, selector, wide)| own(name, selector, wide));
-    prop_oneof![foreign, own]
+    let label = prop::sample::select(vec![None, None, Some(Arc::from("a"))]);
+    (prop_oneof![foreign, own], label, any::<bool>()).prop_map(|(sidecar, revision, ours)| {
+        let origin = match sidecar.origin {
+            Origin::Fence(standing) => Origin::Fence(Standing {
+                revision: revision.clone(),
+                labelled: ours && revision.is_some(),
+                ..standing
+            }),
+            other @ Origin::Other(..) => other,
+        };
+        Sidecar { revision, origin, ..sidecar }
+    })
 }
 
 fn some_mesh_config() -> impl Strategy<Value = MeshConfig> {

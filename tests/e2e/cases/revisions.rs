@@ -64,7 +64,8 @@ async fn for_the_revision(world: &World) -> Result<()> {
 async fn for_another(world: &World) -> Result<()> {
     label(world, "istio.io/rev=default").await?;
     world.until_said(NS, "client", "Ready", ("False", "OtherRevision")).await?;
-    until_in_force(world, Some(CANARY), &["api", "web"]).await?;
+    world.until_said(NS, "client", "Enforced", ("False", "OtherRevision")).await?;
+    ensure!(world.mesh.outbound_clusters(CALLER).await?.len() > 3, "its istiod reads the Sidecar");
     label(world, &format!("istio.io/rev={TAG}")).await?;
     until_in_force(world, None, &["api", "web"]).await
 }

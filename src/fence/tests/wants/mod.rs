@@ -189,8 +189,16 @@ fn what_only_istiod_resolves_is_listed_for_pods_that_ask_it() {
     let entry = |name: &str, hosts: &[&str], words: &str| {
         let (hosts, key) = (hosts.iter().map(|host| (*host).into()).collect(), key(name));
         let export_to = ExportTo::parse(words.split(','), &key.namespace);
-        let entry = graph::ServiceEntry { key, hosts, export_to, ..graph::ServiceEntry::default() };
-        Change::ServiceEntry(graph::ServiceEntry { resolved_by_istiod: true, ..entry })
+        let hosts: Vec<Arc<str>> = hosts;
+        let resolved_by_istiod = hosts.iter().filter(|host| !host.starts_with('*')).cloned().collect();
+        Change::ServiceEntry(graph::ServiceEntry {
+            key,
+            hosts,
+            export_to,
+            resolved_by_istiod,
+            own: None,
+            selector: Labels::default(),
+        })
     };
     let pod = |captures_dns| {
         let (ips, labels) = (vec![CALLER.into()], Labels::from(labels("app=client")));
