@@ -65,15 +65,26 @@ impl Writer {
         let call = api.patch(&name, &params, &patch);
         let applied = self.attempt(Written::Sidecar, "apply the Sidecar", call).await?;
         match surplus_labels(&applied, sidecar) {
-            Some(patch) if force => {
-                let params =
-                    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-                let patch = Patch::Merge(&patch);
-                let call = api.patch(&name, &params, &patch);
-                self.attempt(Written::Sidecar, "take others' labels off the Sidecar's selector", call).await
+            Some(surplus) if force => {
+                let action = "take others' labels off the Sidecar's selector";
+                self.take_off((&api, &name), &surplus, Written::Sidecar, action).await
             }
             _ => Ok(applied),
         }
+    }
+
+    /// Takes off an object of ours what others have added to it, which server-side apply leaves, even by force. `surplus` is a
+    /// merge patch.
+    pub(super) async fn take_off<K: Clone + Debug + DeserializeOwned>(
+        &self,
+        (api, name): (&Api<K>, &str),
+        surplus: &serde_json::Value,
+        kind: Written,
+        action: &'static str,
+    ) -> Result<K, Error> {
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Merge(surplus);
+        self.attempt(kind, action, api.patch(name, &params, &patch)).await
     }
 
     /// Deletes a Sidecar in just the state that was decided upon.

@@ -15,14 +15,11 @@ impl Writer {
         let (api, name, patch) = (self.filters(filter), filter.name_any(), Patch::Apply(filter));
         let call = api.patch(&name, &params, &patch);
         let mut applied = self.attempt(Written::EnvoyFilter, "apply an EnvoyFilter", call).await?;
-        // Server-side apply, even by force, leaves the label of others that keeps istiods from reading it.
+        // It would keep istiods from reading it.
         if revision(&applied).is_some() && revision(filter).is_none() {
-            let patch = json!({ "metadata": { "labels": { REVISION: null } } });
-            let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-            let patch = Patch::Merge(&patch);
-            let call = api.patch(&name, &params, &patch);
+            let surplus = json!({ "metadata": { "labels": { REVISION: null } } });
             let action = "take others' revision off an EnvoyFilter";
-            applied = self.attempt(Written::EnvoyFilter, action, call).await?;
+            applied = self.take_off((&api, &name), &surplus, Written::EnvoyFilter, action).await?;
         }
         applied.metadata.managed_fields = None;
         Ok(applied)

@@ -44,15 +44,6 @@ fn injected_by(revision: Option<&str>) -> Change {
     Change::Pod(Pod { key, labels, revision: revision.map(Into::into), ..Pod::default() })
 }
 
-/// The Service of the tag `prod`.
-fn tag() -> graph::Service {
-    graph::Service {
-        key: ObjectKey::new("istio-system", "istiod-revision-tag-prod"),
-        labels: Labels::from(labels("istio.io/tag=prod,istio.io/rev=1-30")),
-        ..graph::Service::default()
-    }
-}
-
 /// The reasons of `Ready` and of `Enforced`.
 fn said(world: &World) -> (String, String) {
     let status = world.fence.status.as_ref().unwrap();

@@ -90,6 +90,15 @@ fn service(name: &str) -> Change {
     })
 }
 
+/// What istiod's chart makes for the tag `prod`.
+fn tag() -> Service {
+    Service {
+        key: key("istio-system/istiod-revision-tag-prod"),
+        labels: Labels::from(labels("istio.io/tag=prod,istio.io/rev=1-30")),
+        ..Service::default()
+    }
+}
+
 fn headless(name: &str) -> Change {
     Change::Service(Service {
         key: key(name),

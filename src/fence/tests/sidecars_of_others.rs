@@ -212,11 +212,7 @@ fn a_fence_hands_its_revision_to_its_sidecar() {
     world.run();
     assert_eq!(ours(&world), labels("istio.io/rev=canary,app.kubernetes.io/managed-by=palisade"));
     // Pods of another revision lose it, or get it, in one step: it is wide by then. What is for a tag is for all.
-    world.tell([Change::Service(graph::Service {
-        key: key("istio-system/istiod-revision-tag-prod"),
-        labels: Labels::from(labels("istio.io/tag=prod,istio.io/rev=stable")),
-        ..graph::Service::default()
-    })]);
+    world.tell([Change::Service(tag())]);
     for (revision, expected) in [
         (Some("istio.io/rev=prod"), "app.kubernetes.io/managed-by=palisade"),
         (Some("istio.io/rev=stable"), "istio.io/rev=stable,app.kubernetes.io/managed-by=palisade"),
